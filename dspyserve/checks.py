@@ -1,0 +1,65 @@
+"""System checks: what is wrong with the settings or the registered programs, before the first request."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Sequence
+from dataclasses import fields
+from typing import Any, get_type_hints
+
+from django.apps import AppConfig
+from django.core import checks
+
+from dspyserve.conf import KEYS, DspyserveSettings, given
+from dspyserve.programs.registry import registry
+
+
+@checks.register("dspyserve")
+def check_settings(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[checks.CheckMessage]:
+    """Unknown keys of `DSPYSERVE`, and values of the wrong type."""
+    return [*_unknown_keys(), *_wrong_types()]
+
+
+@checks.register("dspyserve")
+def check_registrations(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[checks.CheckMessage]:
+    """Two programs of one name."""
+    return [
+        checks.Error(
+            f"Two programs are registered as {duplicate.name!r}: {_origin(duplicate.name)} and {duplicate.origin}.",
+            hint="Give one of them another name.",
+            id="dspyserve.E003",
+        )
+        for duplicate in registry.duplicates
+    ]
+
+
+def _origin(name: str) -> str:
+    registration = registry.get(name)
+    return registration.origin if registration else "?"
+
+
+def _unknown_keys() -> Iterator[checks.CheckMessage]:
+    for key in given():
+        if key not in KEYS:
+            close = difflib.get_close_matches(str(key).upper(), KEYS, n=1)
+            hint = f"Did you mean {close[0]}?" if close else f"The keys are {', '.join(sorted(KEYS))}."
+            yield checks.Error(f"DSPYSERVE has an unknown key {key!r}.", hint=hint, id="dspyserve.E001")
+
+
+def _wrong_types() -> Iterator[checks.CheckMessage]:
+    hints = get_type_hints(DspyserveSettings)
+    for field in fields(DspyserveSettings):
+        key = field.name.upper()
+        if key in given() and (wanted := _fault(given()[key], hints[field.name])):
+            yield checks.Error(f"DSPYSERVE[{key!r}] must be {wanted}.", id="dspyserve.E002")
+
+
+def _fault(value: Any, hint: Any) -> str | None:
+    if hint is int:
+        return None if type(value) is int and value >= 0 else "a whole number, not negative"
+    if hint is float:
+        return None if type(value) in (int, float) and value >= 0 else "a number of seconds, not negative"
+    if hint is str:
+        return None if isinstance(value, str) else "a string"
+    is_list = isinstance(value, list | tuple) and all(isinstance(item, str) for item in value)
+    return None if is_list else "a list of strings"

@@ -1,0 +1,108 @@
+"""The vocabulary of a run: what happens in it, told as events, and the record that it leaves behind.
+
+`execution` writes events, the doors send them on, and `tracing` makes rows of them. None of the three knows the others.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+RUN_START: Final = "run_start"
+RUN_END: Final = "run_end"
+RUN_ERROR: Final = "run_error"
+RUN_CANCELLED: Final = "run_cancelled"
+TOKEN: Final = "token"
+FIELD_RESET: Final = "field_reset"
+STATUS: Final = "status"
+
+TERMINAL: Final = frozenset({RUN_END, RUN_ERROR, RUN_CANCELLED})
+
+PAYLOAD_KEYS: Final = frozenset({"inputs", "outputs", "messages", "parameters", "completion", "error"})
+"""What an event of a span carries beyond its shape. Only callers who may see payloads get these."""
+
+_PUBLIC_TYPES: Final = frozenset({RUN_START, TOKEN, FIELD_RESET, STATUS}) | TERMINAL
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """One thing that happened in a run.
+
+    `seq` counts from 1 without gaps within the run; `at` is in seconds since the epoch; `data` holds what the type of
+    the event carries beside the identities.
+    """
+
+    type: str
+    seq: int
+    trace_id: str
+    at: float
+    span_id: str | None = None
+    parent_id: str | None = None
+    name: str | None = None
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether nothing can follow this event."""
+        return self.type in TERMINAL
+
+    def as_dict(self, *, payloads: bool = False) -> dict[str, Any]:
+        """The event as clients get it; with `payloads` also the inputs and outputs of inner spans."""
+        message: dict[str, Any] = {"type": self.type, "seq": self.seq, "trace_id": self.trace_id, "at": self.at}
+        if self.span_id is not None:
+            message |= {"span_id": self.span_id, "parent_id": self.parent_id}
+        if self.name is not None:
+            message["name"] = self.name
+        hidden = frozenset() if payloads or self.type in _PUBLIC_TYPES else PAYLOAD_KEYS
+        message.update((key, value) for key, value in self.data.items() if key not in hidden)
+        return message
+
+
+@dataclass(slots=True, kw_only=True)
+class Failure:
+    """How a run went wrong: `type` is the exception's class, `message` its text (for the trace only), `code` ours."""
+
+    type: str
+    message: str
+    code: str
+    traceback: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caller:
+    """Who asked for a run, through which door, and what they want remembered with it."""
+
+    transport: str = "python"
+    user_id: Any = None
+    session_id: str = ""
+    tags: tuple[str, ...] = ()
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    request_id: str = ""
+
+
+@dataclass(slots=True, kw_only=True)
+class RunRecord:
+    """Everything that one execution leaves behind; a trace is built from this and from nothing else.
+
+    Times are seconds since the epoch. `status` is one of `dspyserve.models.Trace.Status`; `cost` is in US dollars and
+    None where it is not known.
+    """
+
+    trace_id: uuid.UUID
+    program_id: int | None
+    program_name: str
+    version_id: int | None
+    version_number: int | None
+    model: str
+    trace_level: str
+    caller: Caller
+    started_at: float
+    ended_at: float
+    status: str
+    inputs: Mapping[str, Any]
+    outputs: Mapping[str, Any] | None
+    failure: Failure | None
+    events: list[Event]
+    first_token_at: float | None

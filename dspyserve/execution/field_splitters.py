@@ -1,0 +1,221 @@
+"""A language model's text, as it comes, split into the output fields that an adapter will read from it in the end."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any, Final, Protocol
+
+import dspy
+
+Delta = tuple[str, str]
+"""The name of a field and a piece of its text."""
+
+
+class FieldSplitter(Protocol):
+    """Takes text in pieces of any size, yields the pieces of text fields that are certain by then."""
+
+    def feed(self, text: str) -> Iterator[Delta]:
+        """What `text` adds."""
+        ...
+
+
+def splitter_for(adapter: Any, signature: Any) -> FieldSplitter:
+    """The splitter for what `adapter` asks a model to write; for an adapter that is not known, one that yields nothing.
+
+    A field that is not streamed here arrives whole, when the adapter has read it.
+    """
+    names = frozenset(name for name, field in signature.output_fields.items() if field.annotation is str)
+    if isinstance(adapter, dspy.JSONAdapter):
+        return JSONSplitter(names)
+    if type(adapter) is dspy.ChatAdapter:
+        return ChatSplitter(names, frozenset(signature.output_fields))
+    return _Whole()
+
+
+class _Whole:
+    def feed(self, text: str) -> Iterator[Delta]:
+        return iter(())
+
+
+_HEADER: Final = re.compile(r"\[\[ ## (\w+) ## \]\]")
+_HEADER_BEGINNING: Final = re.compile(r"\[(\[( (#(#( (\w+( (#(#( (\](\])?)?)?)?)?)?)?)?)?)?)?)?")
+_BREAKS: Final = re.compile(r"\r\n|[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]")
+
+
+class ChatSplitter:
+    """ChatAdapter's text: a field's value stands in the lines below its header, a line that begins `[[ ## name ## ]]`.
+
+    Follows `ChatAdapter.parse`: every break of `str.splitlines` is a newline, a value is stripped, the first of two
+    fields of one name counts.
+    """
+
+    def __init__(self, streamed: frozenset[str], known: frozenset[str]) -> None:
+        self._streamed = streamed
+        self._known = known
+        self._seen: set[str] = set()
+        self._field: str | None = None
+        self._line = ""  # of the current line, what may still become a header
+        self._is_text = False  # whether the current line is certainly no header
+        self._space = ""  # held back: it counts only when text follows
+        self._has_begun = False
+        self._is_header_line = False
+
+    def feed(self, text: str) -> Iterator[Delta]:
+        """What `text` adds."""
+        text = self._line + text
+        self._line = ""
+        if text.endswith("\r"):
+            # Half of a break, perhaps.
+            text, self._line = text[:-1], "\r"
+        position = 0
+        for match in _BREAKS.finditer(text):
+            yield from self._take(text[position : match.start()], is_whole=True)
+            position = match.end()
+        rest = text[position:]
+        if rest:
+            held = self._line
+            self._line = ""
+            yield from self._take(rest, is_whole=False)
+            self._line += held
+
+    def _take(self, line: str, *, is_whole: bool) -> Iterator[Delta]:
+        if not self._is_text:
+            start = line.lstrip()
+            if match := _HEADER.match(start):
+                yield from self._begin(match.group(1), start[match.end() :], is_whole=is_whole)
+                return
+            if not is_whole and (not start or _HEADER_BEGINNING.fullmatch(start)):
+                self._line = line
+                return
+        self._is_text = not is_whole
+        yield from self._text(line)
+        if is_whole:
+            self._end_line()
+
+    def _begin(self, name: str, rest: str, *, is_whole: bool) -> Iterator[Delta]:
+        self._field = name if name in self._known and name not in self._seen else None
+        self._seen.add(name)
+        self._space, self._has_begun = "", False
+        self._is_text, self._is_header_line = True, True
+        yield from self._text(rest)
+        if is_whole:
+            self._end_line()
+
+    def _end_line(self) -> None:
+        # What stands behind a header on its own line is stripped by itself.
+        self._space = "\n" if self._is_header_line else self._space + "\n"
+        self._is_text = self._is_header_line = False
+
+    def _text(self, text: str) -> Iterator[Delta]:
+        if self._field not in self._streamed:
+            return
+        body = text.rstrip()
+        if not body:
+            self._space += text
+            return
+        lead = self._space if self._has_begun else ""
+        self._space = text[len(body) :]
+        if not self._has_begun:
+            body = body.lstrip()
+        self._has_begun = True
+        yield (self._field or "", lead + body)
+
+
+class JSONSplitter:
+    """JSONAdapter's text: an object; the string values of its own keys are decoded as they come."""
+
+    def __init__(self, streamed: frozenset[str]) -> None:
+        self._streamed = streamed
+        self._state = self._before
+        self._depth = 0
+        self._key = ""
+        self._escape = ""
+        self._out = ""
+
+    def feed(self, text: str) -> Iterator[Delta]:
+        """What `text` adds."""
+        for character in text:
+            key = self._key
+            self._state(character)
+            if self._out and (self._state != self._in_value or key != self._key):
+                yield from self._flush(key)
+        yield from self._flush(self._key)
+
+    def _flush(self, key: str) -> Iterator[Delta]:
+        out, self._out = self._out, ""
+        if out and key in self._streamed:
+            yield (key, out)
+
+    def _before(self, character: str) -> None:
+        if character == "{":
+            self._state = self._between
+
+    def _between(self, character: str) -> None:
+        if character == '"':
+            self._key, self._escape = "", ""
+            self._state = self._in_key
+
+    def _in_key(self, character: str) -> None:
+        if character == '"' and not self._escape:
+            self._state = self._after_key
+        else:
+            self._key += self._decode(character)
+
+    def _after_key(self, character: str) -> None:
+        if character == '"':
+            self._state = self._in_value
+        elif character not in ": \t\r\n":
+            self._depth = 0
+            self._state = self._in_other
+            self._in_other(character)
+
+    def _in_value(self, character: str) -> None:
+        if character == '"' and not self._escape:
+            self._state = self._between
+        else:
+            self._out += self._decode(character)
+
+    def _in_other(self, character: str) -> None:
+        if character == '"':
+            self._state = self._in_nested_string
+        elif character in "[{":
+            self._depth += 1
+        elif character in "]}":
+            self._depth -= 1
+        if self._depth <= 0 and character in ",]}":
+            self._state = self._between
+
+    def _in_nested_string(self, character: str) -> None:
+        if self._escape:
+            self._escape = ""
+        elif character == "\\":
+            self._escape = character
+        elif character == '"':
+            self._state = self._in_other
+
+    def _decode(self, character: str) -> str:
+        if not self._escape and character != "\\":
+            return character
+        self._escape += character
+        if not _is_whole_escape(self._escape):
+            return ""
+        escape, self._escape = self._escape, ""
+        try:
+            text = str(json.loads(f'"{escape}"', strict=False))
+            # Half of a surrogate pair can be written as an escape and cannot be sent on.
+            return text.encode("utf-8", "replace").decode("utf-8")
+        except ValueError:
+            return escape
+
+
+def _is_whole_escape(escape: str) -> bool:
+    if len(escape) < 2:
+        return False
+    if escape[1] != "u":
+        return True
+    if len(escape) < 6:
+        return False
+    is_high_surrogate = escape[2:4].lower() in ("d8", "d9", "da", "db")
+    return not is_high_surrogate or len(escape) == 12

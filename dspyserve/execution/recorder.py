@@ -1,0 +1,360 @@
+"""The callback object of one run: it turns what DSPy tells into events, and stops the program when it has to stop."""
+
+from __future__ import annotations
+
+import threading
+import time
+import uuid
+import weakref
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import dspy
+from dspy.utils.callback import ACTIVE_CALL_ID, BaseCallback
+
+from dspyserve.events import FIELD_RESET, TOKEN, Event
+from dspyserve.execution.reader import EventReader
+from dspyserve.execution.snapshots import arguments, snapshot
+from dspyserve.execution.stopping import StopSignal
+from dspyserve.programs.served import PATH_ATTRIBUTE
+
+RECORDER_KEY: Final = "dspyserve_recorder"
+"""The key in DSPy's settings. They travel to `dspy.Parallel`'s threads; a ContextVar of our own would not."""
+
+_CLIENT_PARAMETERS: Final = frozenset({"api_key", "api_base", "base_url", "headers", "extra_headers", "timeout"})
+
+
+def new_span_id() -> str:
+    """16 hex digits, as W3C asks."""
+    return uuid.uuid4().hex[:16]
+
+
+class HistoryHook:
+    """Stands in for `LM.update_history` on an instance: hands the entry of a call to the run's recorder.
+
+    With it no history grows: not the LM's, not the modules' of the run, not the global one. Outside a run it does what
+    the LM would have done. The LM is held weakly, since it holds this.
+    """
+
+    def __init__(self, lm: dspy.BaseLM) -> None:
+        self._lm = weakref.ref(lm)
+
+    def __call__(self, entry: dict[str, Any]) -> None:
+        recorder = dspy.settings.get(RECORDER_KEY)
+        lm = self._lm()
+        if recorder is not None:
+            recorder.add_history(ACTIVE_CALL_ID.get(), entry)
+        elif lm is not None:
+            type(lm).update_history(lm, entry)
+
+    def __reduce__(self) -> tuple[type[HistoryHook], tuple[Any, ...]]:
+        return (HistoryHook, (self._lm(),))
+
+
+@dataclass(slots=True)
+class _Call:
+    """A call that DSPy told the start of."""
+
+    kind: str
+    span_id: str
+    parent_id: str
+    parent_call: str | None
+    name: str
+    started: float
+    usage: list[Mapping[str, Any]] = field(default_factory=list)
+    history: list[Mapping[str, Any]] = field(default_factory=list)
+    streamed: bool = False
+
+
+class Recorder(BaseCallback):
+    """Collects the events of one run. Every method may be called from any thread.
+
+    `payloads` is whether inputs and outputs are wanted at all. The events it collected, not what a reader took, become
+    the trace; token events go to the reader alone.
+    """
+
+    def __init__(
+        self, trace_id: str, signal: StopSignal, *, payloads: bool = True, reader: EventReader | None = None
+    ) -> None:
+        self.trace_id = trace_id
+        self.signal = signal
+        self.root_id = new_span_id()
+        self.events: list[Event] = []
+        self.first_token_at: float | None = None
+        self._payloads = payloads
+        self._reader = reader
+        self._lock = threading.Lock()
+        self._seq = 0
+        self._is_closed = False
+        self._calls: dict[str, _Call] = {}
+        self._formats: dict[str | None, tuple[Any, Any]] = {}
+        self._parsing: set[str] = set()
+        self._texts: dict[tuple[str, str], str] = {}
+
+    # Events
+
+    def emit(
+        self,
+        type: str,  # noqa: A002 - the events' own word
+        *,
+        span_id: str | None = None,
+        parent_id: str | None = None,
+        name: str | None = None,
+        final: bool = False,
+        **data: Any,
+    ) -> None:
+        """Add an event, with the next number. After a `final` one, nothing is added any more."""
+        with self._lock:
+            if self._is_closed:
+                return
+            self._is_closed = final
+            self._seq += 1
+            event = Event(
+                type=type,
+                seq=self._seq,
+                trace_id=self.trace_id,
+                at=time.time(),
+                span_id=span_id,
+                parent_id=parent_id,
+                name=name,
+                data=data,
+            )
+            if type != TOKEN:
+                self.events.append(event)
+            elif self.first_token_at is None:
+                self.first_token_at = event.at
+            if self._reader is not None and not self._reader.put(event):
+                # The reader is so far behind that it counts as gone.
+                self.signal.stop("client")
+
+    def taken(self) -> list[Event]:
+        """The events so far."""
+        with self._lock:
+            return list(self.events)
+
+    # What LM calls report beside their end
+
+    def add_usage(self, call_id: str | None, usage: Mapping[str, Any]) -> None:
+        """Usage that a provider billed for the LM call `call_id`. A call that was answered from the cache has none."""
+        call = self._calls.get(call_id or "")
+        if call is not None:
+            call.usage.append(dict(usage))
+
+    def add_history(self, call_id: str | None, entry: Mapping[str, Any]) -> None:
+        """The history entry of the LM call `call_id`."""
+        call = self._calls.get(call_id or "")
+        if call is not None:
+            call.history.append(entry)
+
+    # Streams
+
+    def predictor_of(self, lm_call_id: str | None) -> tuple[str, str, Any, Any] | None:
+        """Span id, name, adapter and signature of the predictor that made an LM call."""
+        call = self._calls.get(lm_call_id or "")
+        if call is None or call.parent_call not in self._formats:
+            return None
+        call.streamed = True
+        predictor = self._calls[call.parent_call] if call.parent_call else None
+        adapter, signature = self._formats[call.parent_call]
+        return call.parent_id, predictor.name if predictor else "", adapter, signature
+
+    def token(self, span_id: str, predictor: str, name: str, delta: str) -> None:
+        """A piece of text of an output field."""
+        if delta:
+            key = (span_id, name)
+            self._texts[key] = self._texts.get(key, "") + delta
+            self.emit(TOKEN, span_id=span_id, predictor=predictor, field=name, delta=delta)
+
+    def settle(self, span_id: str, predictor: str, name: str, value: str) -> None:
+        """Make the deltas of a field add up to `value`, the text that the adapter read in the end."""
+        sent = self._texts.get((span_id, name), "")
+        if not value.startswith(sent):
+            self._texts.pop((span_id, name))
+            self.emit(FIELD_RESET, span_id=span_id, predictor=predictor, field=name)
+            sent = ""
+        self.token(span_id, predictor, name, value[len(sent) :])
+
+    # DSPy's callbacks
+
+    def on_module_start(self, call_id: str, instance: Any, inputs: dict[str, Any]) -> None:
+        """A module is called."""
+        name = getattr(instance, PATH_ATTRIBUTE, "") or type(instance).__name__
+        self._start("module", call_id, name, inputs, module=type(instance).__name__)
+
+    def on_module_end(self, call_id: str, outputs: Any, exception: BaseException | None = None) -> None:
+        """A module returned or raised."""
+        self._formats.pop(call_id, None)
+        self._end(call_id, outputs, exception)
+
+    def on_lm_start(self, call_id: str, instance: Any, inputs: dict[str, Any]) -> None:
+        """A language model is called."""
+        if isinstance(instance, dspy.BaseLM) and "update_history" not in vars(instance):
+            instance.update_history = HistoryHook(instance)
+        model = getattr(instance, "model", type(instance).__name__)
+        self.signal.check()
+        call = self._open("lm", call_id, model)
+        data: dict[str, Any] = {"model": model}
+        if self._payloads:
+            messages = inputs.get("messages") or [{"role": "user", "content": inputs.get("prompt")}]
+            given = {**getattr(instance, "kwargs", {}), **(inputs.get("kwargs") or {})}
+            data["messages"] = snapshot(messages)
+            data["parameters"] = snapshot({k: v for k, v in given.items() if k not in _CLIENT_PARAMETERS})
+        self._emit_start(call, data)
+
+    def on_lm_end(self, call_id: str, outputs: Any, exception: BaseException | None = None) -> None:
+        """A language model answered or failed."""
+        call = self._calls.get(call_id)
+        if call is not None:
+            self._end(call_id, outputs, exception, **_lm_facts(call, exception))
+
+    def on_adapter_format_start(self, call_id: str, instance: Any, inputs: dict[str, Any]) -> None:
+        """A prompt is written: from here on it is known which adapter and signature the next LM call follows."""
+        self.signal.check()
+        self._formats[ACTIVE_CALL_ID.get()] = (instance, inputs.get("signature"))
+
+    def on_adapter_parse_start(self, call_id: str, instance: Any, inputs: dict[str, Any]) -> None:
+        """An answer is read. Subclasses of adapters are wrapped twice: the inner of two nested calls is passed over."""
+        if ACTIVE_CALL_ID.get() not in self._parsing:
+            self._open("adapter", call_id, type(instance).__name__)
+        self._parsing.add(call_id)
+
+    def on_adapter_parse_end(self, call_id: str, outputs: Any, exception: BaseException | None = None) -> None:
+        """An answer was read, or could not be."""
+        self._parsing.discard(call_id)
+        call = self._calls.get(call_id)
+        if call is None:
+            return
+        if exception is None and isinstance(outputs, Mapping) and self._reader is not None:
+            self._settle_all(call, outputs)
+        self._end(call_id, outputs, exception, type_="adapter_parse_end")
+
+    def on_tool_start(self, call_id: str, instance: Any, inputs: dict[str, Any]) -> None:
+        """A tool is called."""
+        self._start("tool", call_id, getattr(instance, "name", None) or type(instance).__name__, inputs)
+
+    def on_tool_end(self, call_id: str, outputs: Any, exception: BaseException | None = None) -> None:
+        """A tool returned or raised."""
+        self._end(call_id, outputs, exception)
+
+    def on_evaluate_start(self, call_id: str, instance: Any, inputs: dict[str, Any]) -> None:
+        """An evaluation begins. Its inputs, a program and a data set, are not copied."""
+        self._start("evaluate", call_id, type(instance).__name__, {})
+
+    def on_evaluate_end(self, call_id: str, outputs: Any, exception: BaseException | None = None) -> None:
+        """An evaluation ended."""
+        self._end(call_id, None, exception)
+
+    def on_compile_start(self, call_id: str, instance: Any, inputs: dict[str, Any]) -> None:
+        """An optimizer begins."""
+        self._start("compile", call_id, type(instance).__name__, {})
+
+    def on_compile_end(self, call_id: str, outputs: Any, exception: BaseException | None = None) -> None:
+        """An optimizer ended."""
+        self._end(call_id, None, exception)
+
+    def on_interpreter_execute_start(self, call_id: str, instance: Any, inputs: dict[str, Any]) -> None:
+        """Code is executed."""
+        self._start("interpreter", call_id, type(instance).__name__, {"kwargs": inputs})
+
+    def on_interpreter_execute_end(self, call_id: str, outputs: Any, exception: BaseException | None = None) -> None:
+        """Code was executed."""
+        self._end(call_id, outputs, exception)
+
+    def on_interpreter_tool_call_start(self, call_id: str, instance: Any, inputs: dict[str, Any]) -> None:
+        """Executed code calls a tool."""
+        name = str(inputs.get("tool_name") or inputs.get("name") or "tool")
+        self._start("tool", call_id, name, {"kwargs": inputs})
+
+    def on_interpreter_tool_call_end(self, call_id: str, outputs: Any, exception: BaseException | None = None) -> None:
+        """Executed code's tool returned or raised."""
+        self._end(call_id, outputs, exception)
+
+    # What they share
+
+    def _start(self, kind: str, call_id: str, name: str, inputs: dict[str, Any], **data: Any) -> None:
+        self.signal.check()
+        call = self._open(kind, call_id, name)
+        if self._payloads:
+            data["inputs"] = arguments(inputs)
+        self._emit_start(call, data)
+
+    def _open(self, kind: str, call_id: str, name: str) -> _Call:
+        parent_call = ACTIVE_CALL_ID.get()
+        parent = self._calls.get(parent_call or "")
+        # A parent that this run never saw is that of an outer run, or none: the run itself stands in.
+        parent_id = parent.span_id if parent is not None else self.root_id
+        call = _Call(kind, call_id[:16], parent_id, parent_call, name, time.perf_counter())
+        self._calls[call_id] = call
+        return call
+
+    def _emit_start(self, call: _Call, data: dict[str, Any]) -> None:
+        self.emit(f"{call.kind}_start", span_id=call.span_id, parent_id=call.parent_id, name=call.name, **data)
+
+    def _end(
+        self, call_id: str, outputs: Any, exception: BaseException | None, type_: str | None = None, **data: Any
+    ) -> None:
+        call = self._calls.get(call_id)
+        if call is None:
+            return
+        data["duration_ms"] = round((time.perf_counter() - call.started) * 1000, 3)
+        if exception is not None:
+            data |= {"error_type": type(exception).__name__, "error": str(exception)}
+        elif self._payloads and outputs is not None:
+            data["outputs"] = snapshot(outputs)
+        self.emit(
+            type_ or f"{call.kind}_end", span_id=call.span_id, parent_id=call.parent_id, name=call.name, **data
+        )
+
+    def _settle_all(self, call: _Call, outputs: Mapping[str, Any]) -> None:
+        signature = self._formats.get(call.parent_call, (None, None))[1]
+        predictor = self._calls.get(call.parent_call or "")
+        if signature is None or (call.parent_id, "") in self._texts:
+            return
+        # Of several completions of one call (n > 1) the first is the one that streams.
+        self._texts[(call.parent_id, "")] = ""
+        for name, value in outputs.items():
+            output = signature.output_fields.get(name)
+            if output is not None and output.annotation is str and isinstance(value, str):
+                self.settle(call.parent_id, predictor.name if predictor else "", name, value)
+
+
+def _lm_facts(call: _Call, exception: BaseException | None) -> dict[str, Any]:
+    entry = call.history[-1] if call.history else {}
+    response = entry.get("response")
+    if isinstance(response, list | tuple):
+        response = response[0] if response else None
+    cached = not call.usage and exception is None
+    return {
+        "model": call.name,
+        "usage": _sum(call.usage),
+        # A cache hit keeps the cost of the call that filled the cache; this one cost nothing.
+        "cost": 0.0 if cached else entry.get("cost"),
+        "cached": cached,
+        "response_model": entry.get("response_model"),
+        "response_id": getattr(response, "id", None),
+        "finish_reason": _finish_reason(response),
+    }
+
+
+def _finish_reason(response: Any) -> str | None:
+    reason = getattr(response, "finish_reason", None)
+    if reason is None and getattr(response, "choices", None):
+        reason = getattr(response.choices[0], "finish_reason", None)
+    return str(reason) if reason is not None else None
+
+
+def _sum(usages: list[Mapping[str, Any]]) -> dict[str, int]:
+    """Input, output and cached tokens over all that was billed for a call; a count that no provider gave is absent."""
+    counts: dict[str, int] = {}
+    for usage in usages:
+        details = usage.get("prompt_tokens_details") or {}
+        details = details if isinstance(details, Mapping) else vars(details)
+        for name, value in (
+            ("input_tokens", usage.get("prompt_tokens", usage.get("input_tokens"))),
+            ("output_tokens", usage.get("completion_tokens", usage.get("output_tokens"))),
+            ("cached_tokens", details.get("cached_tokens")),
+        ):
+            if isinstance(value, int):
+                counts[name] = counts.get(name, 0) + value
+    return counts

@@ -1,0 +1,10 @@
+"""What is stored: language models, programs with their versions, and traces.
+
+Lives above `conf` and `errors` and imports nothing else of dspyserve. No model knows how a program runs.
+"""
+
+from dspyserve.models.language_model import LanguageModel
+from dspyserve.models.program import Program, ProgramVersion
+from dspyserve.models.trace import Span, SpanPayload, Trace
+
+__all__ = ["LanguageModel", "Program", "ProgramVersion", "Span", "SpanPayload", "Trace"]

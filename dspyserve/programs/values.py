@@ -1,0 +1,89 @@
+"""Python values as JSON: predictions, pydantic models, DSPy's own types, enums, dates, sets, bytes."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import datetime
+import decimal
+import enum
+import math
+import uuid
+from collections.abc import Mapping
+from typing import Any, Final
+
+import dspy
+import pydantic
+
+MAX_DEPTH: Final = 64
+"""Deeper values come out as their type's name; beyond it a cyclic value would never end."""
+
+_ATOMS: Final = (str, int, bool, type(None))
+
+
+def outputs_of(result: Any) -> dict[str, Any]:
+    """What a program returned, as the object of its output fields. A bare value becomes the field `output`."""
+    if isinstance(result, dspy.Example):
+        return {str(name): to_json(value) for name, value in result.items()}
+    if isinstance(result, Mapping):
+        return {str(name): to_json(value) for name, value in result.items()}
+    return {"output": to_json(result)}
+
+
+def to_json(value: Any, depth: int = 0) -> Any:
+    """A new structure of dicts, lists, strings, numbers, booleans and None that says what `value` says.
+
+    NaN and infinities, which JSON lacks, become strings. An object of an unknown class becomes its `str`.
+    """
+    if type(value) in _ATOMS:
+        return value
+    if type(value) is float:
+        return value if math.isfinite(value) else str(value)
+    if depth > MAX_DEPTH:
+        return f"<{type(value).__name__}>"
+    if isinstance(value, Mapping):
+        return {str(key): to_json(item, depth + 1) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [to_json(item, depth + 1) for item in _ordered(value)]
+    return _object_to_json(value, depth)
+
+
+def _object_to_json(value: Any, depth: int) -> Any:
+    if isinstance(value, enum.Enum):
+        return to_json(value.value, depth + 1)
+    if isinstance(value, dspy.Example):
+        return {str(name): to_json(item, depth + 1) for name, item in value.items()}
+    if isinstance(value, dspy.Tool):
+        return {"name": value.name, "desc": value.desc, "args": to_json(value.args, depth + 1)}
+    if isinstance(value, pydantic.BaseModel):
+        # Not model_dump(): DSPy's types serialise as sentinel strings, so their fields are read instead.
+        named = {name: getattr(value, name) for name in type(value).model_fields}
+        return to_json({**named, **(value.model_extra or {})}, depth + 1)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {part.name: to_json(getattr(value, part.name), depth + 1) for part in dataclasses.fields(value)}
+    return _scalar_to_json(value)
+
+
+def _scalar_to_json(value: Any) -> Any:
+    if isinstance(value, datetime.datetime | datetime.date | datetime.time):
+        return value.isoformat()
+    if isinstance(value, datetime.timedelta):
+        return value.total_seconds()
+    if isinstance(value, bytes | bytearray):
+        return base64.b64encode(value).decode("ascii")
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else str(float(value))
+    if isinstance(value, bool | int):
+        return int(value)
+    if isinstance(value, decimal.Decimal | uuid.UUID | str):
+        return str(value)
+    if isinstance(value, type):
+        return value.__name__
+    return str(value)
+
+
+def _ordered(value: Any) -> list[Any]:
+    if isinstance(value, set | frozenset):
+        # A set has no order of its own, and equal answers should read equally.
+        return sorted(value, key=repr)
+    return list(value)

@@ -1,0 +1,26 @@
+"""The rows of one trace, as plain data: they cross threads, and the disk when the database is away."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+
+@dataclass(slots=True)
+class TraceRows:
+    """Columns of one `Trace`, of its `Span`s, and for each span those of its `SpanPayload` or None."""
+
+    trace: dict[str, Any]
+    spans: list[dict[str, Any]] = field(default_factory=list)
+    payloads: list[dict[str, Any] | None] = field(default_factory=list)
+    size: int = 0
+    """About how many bytes of payload it holds."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """For the disk."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> TraceRows:
+        """From the disk."""
+        return cls(**data)
