@@ -14,7 +14,7 @@ RUN_START: Final = "run_start"
 RUN_END: Final = "run_end"
 RUN_ERROR: Final = "run_error"
 RUN_CANCELLED: Final = "run_cancelled"
-TOKEN: Final = "token"
+TOKEN: Final = "token"  # noqa: S105 - a piece of text, not a secret
 FIELD_RESET: Final = "field_reset"
 STATUS: Final = "status"
 

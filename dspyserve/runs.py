@@ -181,6 +181,10 @@ class RunStream:
         """`close`, for `contextlib.aclosing`."""
         self.close()
 
+    def __del__(self) -> None:
+        # A door that is cancelled between the start of the run and its answer never gets to close it.
+        self.close()
+
 
 class _Run:
     """An execution with its caller: what ties its outcome to its trace, its events and its answer."""
@@ -357,7 +361,7 @@ async def _admitted(
     name: str,
     inputs: Mapping[str, Any],
     caller: Caller | None,
-    timeout: float | None,  # noqa: ASYNC109 - the deadline of the program, not of this call
+    timeout: float | None,
     *,
     from_json: bool,
     reader: EventReader | None = None,

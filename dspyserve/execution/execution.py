@@ -96,7 +96,7 @@ class Execution:
             if not self._places.are_granted:
                 await self._until(self._places.granted(), stopped)
             return self._succeeded(await self._until(self._start(), stopped))
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - the outcome tells it
             if isinstance(error, asyncio.CancelledError) and _is_cancelling():
                 self.signal.stop("shutdown")
             return self._failed(error)
@@ -176,9 +176,7 @@ class Execution:
         return future.result()
 
     def _succeeded(self, result: Any) -> Outcome:
-        return Outcome(
-            status=Trace.Status.SUCCEEDED, ended_at=time.time(), result=result, outputs=outputs_of(result)
-        )
+        return Outcome(status=Trace.Status.SUCCEEDED, ended_at=time.time(), result=result, outputs=outputs_of(result))
 
     def _failed(self, error: BaseException) -> Outcome:
         ended_at = time.time()
@@ -289,5 +287,3 @@ def _look_away(future: asyncio.Future[Any]) -> None:
     # Whatever it ends with, it was told already; asyncio would log it as never retrieved.
     if not future.cancelled():
         future.exception()
-
-

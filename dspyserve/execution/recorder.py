@@ -302,9 +302,7 @@ class Recorder(BaseCallback):
             data |= {"error_type": type(exception).__name__, "error": str(exception)}
         elif self._payloads and outputs is not None:
             data["outputs"] = snapshot(outputs)
-        self.emit(
-            type_ or f"{call.kind}_end", span_id=call.span_id, parent_id=call.parent_id, name=call.name, **data
-        )
+        self.emit(type_ or f"{call.kind}_end", span_id=call.span_id, parent_id=call.parent_id, name=call.name, **data)
 
     def _settle_all(self, call: _Call, outputs: Mapping[str, Any]) -> None:
         signature = self._formats.get(call.parent_call, (None, None))[1]

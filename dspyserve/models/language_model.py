@@ -13,7 +13,9 @@ from django.utils.translation import gettext_lazy as _
 
 from dspyserve.conf import settings
 
-SECRET_PARAMETERS = frozenset({"api_key", "api_base", "base_url", "headers", "extra_headers", "azure_ad_token_provider"})
+SECRET_PARAMETERS = frozenset(
+    {"api_key", "api_base", "base_url", "headers", "extra_headers", "azure_ad_token_provider"}
+)
 """Client settings that `parameters` may not hold: a key is named by variable, an address has a field of its own."""
 
 
@@ -50,7 +52,9 @@ class LanguageModel(models.Model):
         _("retries"), default=0, help_text=_("How often a failed call is tried again.")
     )
     cache = models.BooleanField(
-        _("cache"), default=False, help_text=_("Answer equal calls from DSPy's cache, shared by all who use this model.")
+        _("cache"),
+        default=False,
+        help_text=_("Answer equal calls from DSPy's cache, shared by all who use this model."),
     )
     is_default = models.BooleanField(
         _("default"), default=False, help_text=_("Programs that choose no language model run on this one.")

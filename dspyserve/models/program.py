@@ -111,9 +111,7 @@ class Program(models.Model):
 class ProgramVersion(models.Model):
     """A saved state of a program: instructions and demos as `dump_state()` gives them. Never changed once saved."""
 
-    program = models.ForeignKey(
-        Program, on_delete=models.CASCADE, related_name="versions", verbose_name=_("program")
-    )
+    program = models.ForeignKey(Program, on_delete=models.CASCADE, related_name="versions", verbose_name=_("program"))
     number = models.PositiveIntegerField(_("number"))
     state = models.JSONField(_("state"))
     signature_hash = models.CharField(_("signature hash"), max_length=64, blank=True)

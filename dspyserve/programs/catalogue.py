@@ -1,7 +1,7 @@
 """The programs that this process serves: read from the database now and then, built once, never queried per request.
 
-What is known is served at once while it is younger than `REFRESH`; older, and it is read again beside the request; older
-than twice that, because nobody asked for a while, and the request waits for the reading. So a change in the admin is
+What is known is served at once while it is younger than `REFRESH`; older, and it is read again beside the request;
+older than twice that, because nobody asked for a while, and the request waits for the reading. So a change in the admin is
 seen within seconds in every process, and a busy one queries nothing on the way of a request.
 """
 
@@ -75,8 +75,14 @@ class Catalogue:
             await sync_to_async(self._refresh_in_thread)()
         return list(self._served_rows())
 
+    async def arow(self, name: str) -> Program:
+        """The row of an enabled program, which may not be built yet; raises as `row` does."""
+        if not self._is_fresh():
+            await sync_to_async(self._refresh_in_thread)()
+        return self.row(name)
+
     def row(self, name: str) -> Program:
-        """The row of an enabled program, built or not, as it is known now.
+        """The row of an enabled program, as it is known now.
 
         Raises:
             ProgramNotFound: there is none.
@@ -159,7 +165,7 @@ class Catalogue:
             try:
                 served = self._build_row(row)
             except DspyserveError as error:
-                logger.error("The program %s cannot be served: %s", name, error)  # noqa: TRY400
+                logger.error("The program %s cannot be served: %s", name, error)
                 raise ProgramError("The program is not configured correctly.") from error
             self._built[name] = (fingerprint, served)
             return served

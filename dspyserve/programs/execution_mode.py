@@ -57,4 +57,5 @@ def _blocks(program: dspy.Module) -> bool:
 
 def _function(tool: dspy.Tool) -> Any:
     function = tool.func
-    return function if inspect.isroutine(function) else getattr(type(function), "__call__", function)
+    # A callable object is as asynchronous as its class's __call__.
+    return function if inspect.isroutine(function) else type(function).__call__

@@ -153,7 +153,9 @@ def autodiscover() -> None:
 
 def _own_doc(factory: Any) -> str:
     # Without inspect.getdoc: a class without a docstring must not be described by dspy.Module's.
-    return inspect.cleandoc(factory.__dict__.get("__doc__") or "" if isinstance(factory, type) else factory.__doc__ or "")
+    return inspect.cleandoc(
+        factory.__dict__.get("__doc__") or "" if isinstance(factory, type) else factory.__doc__ or ""
+    )
 
 
 def _origin(factory: Any) -> str:

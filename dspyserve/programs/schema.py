@@ -53,7 +53,9 @@ class ProgramSchema:
         self.outputs = tuple(outputs)
         self._model = _model("Inputs", inputs)
         self.input_schema = _json_schema(self._model, "validation")
-        self.output_schema = _json_schema(_model("Outputs", outputs), "serialization") if outputs else {"type": "object"}
+        self.output_schema = (
+            _json_schema(_model("Outputs", outputs), "serialization") if outputs else {"type": "object"}
+        )
 
     def validate(self, inputs: Any, *, from_json: bool) -> dict[str, Any]:
         """The typed values of `inputs`. JSON is taken strictly (`"3"` is no int); Python values leniently.

@@ -11,7 +11,7 @@ import dspy
 from dspyserve.errors import ConfigurationError
 
 ALLOWED_KEYS: Final = frozenset({"traces", "train", "demos", "signature", "fields"})
-"""What may be set on a predictor. `Predict.load_state` sets any attribute that it does not know, and `lm` would pin one."""
+"""What may be set on a predictor: `Predict.load_state` sets any attribute that it does not know."""
 
 DROPPED_KEYS: Final = frozenset({"lm"})
 
@@ -41,7 +41,9 @@ def _load_predictor(name: str, predictor: Any, entry: Any) -> None:
         raise ConfigurationError(f"the state of {name!r} has keys that are not loaded: {', '.join(unknown)}")
     fields = len(entry.get("signature", {}).get("fields", ()))
     if fields != len(predictor.signature.fields):
-        raise ConfigurationError(f"the state of {name!r} has {fields} fields, its signature {len(predictor.signature.fields)}")
+        raise ConfigurationError(
+            f"the state of {name!r} has {fields} fields, its signature {len(predictor.signature.fields)}"
+        )
     clean = {key: value for key, value in entry.items() if key in ALLOWED_KEYS}
     try:
         predictor.load_state({**clean, "lm": None})

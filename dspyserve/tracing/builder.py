@@ -18,7 +18,19 @@ _PAYLOAD_BASE: Final = 500
 
 _TOKENS: Final = ("input_tokens", "output_tokens", "cached_tokens")
 _SHAPE: Final = frozenset(
-    {"inputs", "outputs", "messages", "usage", "cost", "cached", "duration_ms", "error_type", "model", "program", "version"}
+    {
+        "inputs",
+        "outputs",
+        "messages",
+        "usage",
+        "cost",
+        "cached",
+        "duration_ms",
+        "error_type",
+        "model",
+        "program",
+        "version",
+    }
 )
 """What of an event's data has a column of its own, or none."""
 
@@ -96,7 +108,7 @@ def _run_span(event: Event, record: RunRecord) -> _Span:
 
 
 def _parse_span(event: Event) -> _Span:
-    # An answer that was read tells nothing that its module's outputs do not; one that could not be is a step of its own.
+    # An answer that was read tells nothing that its module's outputs do not; one that could not be is a step itself.
     span = _Span(event, "adapter")
     span.finish(event)
     span.started_at = event.at - (span.duration_ms or 0.0) / 1000

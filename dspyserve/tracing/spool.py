@@ -77,4 +77,4 @@ def _read(file: IO[bytes]) -> Iterator[TraceRows]:
             yield TraceRows.from_dict(orjson.loads(line))
         except (ValueError, TypeError):
             # The process died in the middle of this line; what is before it is whole.
-            logger.error("A line of %s cannot be read and is passed over", file.name)  # noqa: TRY400
+            logger.error("A line of %s cannot be read and is passed over", file.name)

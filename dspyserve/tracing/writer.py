@@ -37,9 +37,9 @@ class _Item:
 class TraceWriter:
     """Takes the rows of traces from any thread and event loop, and tells when they are committed.
 
-    It starts with the first trace, in every process anew. While the database is away, nobody waits for it: traces stay in
-    memory, beyond `TRACE_QUEUE` bytes on disk, and are stored when it is back. A trace that the database refuses does
-    not hold up the others.
+    It starts with the first trace, in every process anew. While the database is away, nobody waits for it: traces stay
+    in memory, beyond `TRACE_QUEUE` bytes on disk, and are stored when it is back. A trace that the database refuses
+    does not hold up the others.
     """
 
     def __init__(self) -> None:

@@ -1,0 +1,4 @@
+"""Who may: decisions about callers, without a word of HTTP.
+
+Stands beside `programs` on `models`.
+"""

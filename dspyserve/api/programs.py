@@ -1,0 +1,104 @@
+"""The operations on programs: list, describe, run, stream."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
+from ninja import Router
+
+from dspyserve import runs
+from dspyserve.access.permissions import check_may_run, may_see_payloads, visible_programs
+from dspyserve.api.bodies import read_run
+from dspyserve.api.callers import caller, user_of
+from dspyserve.api.responses import json_response
+from dspyserve.api.sse import sse_response
+from dspyserve.models import Program, Trace
+from dspyserve.programs.catalogue import catalogue
+
+router = Router(tags=["programs"])
+
+_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {
+                "schema": {
+                    "type": "object",
+                    "required": ["inputs"],
+                    "additionalProperties": False,
+                    "properties": {
+                        "inputs": {"type": "object", "description": "The program's input fields."},
+                        "session_id": {"type": "string", "maxLength": 200},
+                        "tags": {"type": "array", "items": {"type": "string", "maxLength": 200}},
+                        "metadata": {"type": "object"},
+                        "timeout": {"type": "number", "exclusiveMinimum": 0, "description": "Seconds."},
+                    },
+                }
+            }
+        },
+    }
+}
+
+
+@router.get("", summary="List the programs that you may run")
+async def list_programs(request: HttpRequest) -> HttpResponse:
+    """`{"items": [{"name", "title", "description"}]}`."""
+    programs = await visible_programs(await user_of(request), await catalogue.arows())
+    return json_response({"items": [_summary(program) for program in programs]})
+
+
+@router.get("/{name}", summary="Describe a program")
+async def describe_program(request: HttpRequest, name: str) -> HttpResponse:
+    """The program with the JSON Schemas of its inputs and outputs."""
+    await _authorised(request, name)
+    program = await catalogue.aget(name)
+    return json_response(
+        {
+            **_summary(program.row),
+            "version": program.version_number,
+            "input_schema": program.schema.input_schema,
+            "output_schema": program.schema.output_schema,
+        }
+    )
+
+
+@router.post("/{name}", summary="Run a program", openapi_extra=_BODY)
+async def run_program(request: HttpRequest, name: str) -> HttpResponse:
+    """Run the program and answer with its outputs, when its trace is stored."""
+    user = await _authorised(request, name)
+    body = read_run(request)
+    result = await runs.aexecute(
+        name,
+        body.inputs,
+        caller=caller(request, user, body.options, Trace.Transport.REST),
+        timeout=body.options.timeout,
+        from_json=True,
+    )
+    return json_response(result.as_dict(), trace_id=result.trace_id)
+
+
+@router.post("/{name}/stream", summary="Run a program and stream its events", openapi_extra=_BODY)
+async def stream_program(request: HttpRequest, name: str) -> StreamingHttpResponse:
+    """Run the program and answer with its events, as they happen, to the one that ends it."""
+    user = await _authorised(request, name)
+    body = read_run(request)
+    payloads = await may_see_payloads(user)
+    stream = await runs.astream(
+        name,
+        body.inputs,
+        caller=caller(request, user, body.options, Trace.Transport.SSE),
+        timeout=body.options.timeout,
+        from_json=True,
+    )
+    return sse_response(stream, payloads=payloads)
+
+
+async def _authorised(request: HttpRequest, name: str) -> Any:
+    user = await user_of(request)
+    await check_may_run(user, await catalogue.arow(name))
+    return user
+
+
+def _summary(program: Program) -> dict[str, Any]:
+    return {"name": program.name, "title": program.title, "description": program.description}

@@ -1,0 +1,53 @@
+"""Answers: JSON, problems, and the headers that every answer carries."""
+
+from __future__ import annotations
+
+import math
+import re
+import uuid
+from typing import Any, Final
+
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
+
+from dspyserve.encoding import encode
+from dspyserve.errors import RequestError
+from dspyserve.problems import MEDIA_TYPE, problem
+
+_REQUEST_ID: Final = re.compile(r"[\w.:@/+=-]{1,200}", re.ASCII)
+
+
+def json_response(data: Any, *, trace_id: str | None = None, status: int = 200) -> HttpResponse:
+    """`data` as JSON."""
+    response = HttpResponse(encode(data), content_type="application/json", status=status)
+    if trace_id is not None:
+        response["X-Trace-Id"] = trace_id
+    return response
+
+
+def problem_response(error: RequestError) -> HttpResponse:
+    """`error` as RFC 9457 asks, with the headers that belong to its status."""
+    response = HttpResponse(encode(problem(error)), content_type=MEDIA_TYPE, status=error.status)
+    if error.trace_id is not None:
+        response["X-Trace-Id"] = error.trace_id
+    if error.retry_after is not None:
+        response["Retry-After"] = str(math.ceil(error.retry_after))
+    if error.status == 401:
+        response["WWW-Authenticate"] = "Session"
+    return response
+
+
+def request_id(request: HttpRequest) -> str:
+    """The caller's `X-Request-ID` where it is harmless, else one of ours; the same throughout a request."""
+    known: str | None = getattr(request, "_dspyserve_request_id", None)
+    if known is None:
+        given = request.headers.get("X-Request-ID", "")
+        known = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+        request._dspyserve_request_id = known  # type: ignore[attr-defined]
+    return known
+
+
+def finished(request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
+    """`response` with the headers of every answer."""
+    response["X-Request-ID"] = request_id(request)
+    response.setdefault("Cache-Control", "no-store")
+    return response

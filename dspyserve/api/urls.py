@@ -1,0 +1,84 @@
+"""The API and its addresses: `path("api/", include("dspyserve.api.urls"))`."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
+from django.urls import URLPattern, URLResolver, path
+from ninja import NinjaAPI
+from ninja.errors import ValidationError
+
+import dspyserve
+from dspyserve.api import health, programs
+from dspyserve.api.responses import finished, problem_response
+from dspyserve.errors import Fault, InvalidInput, MethodNotAllowed, NotFound, RequestError
+from dspyserve.problems import as_request_error
+
+logger = logging.getLogger(__name__)
+
+NAMESPACE = "dspyserve-api"
+
+api = NinjaAPI(title="dspyserve", version=dspyserve.__version__, urls_namespace=NAMESPACE)
+api.add_router("/programs", programs.router)
+api.add_router("/health", health.router)
+
+
+@api.exception_handler(RequestError)
+def _told(request: HttpRequest, error: RequestError | type[RequestError]) -> HttpResponse:
+    assert isinstance(error, RequestError)
+    return problem_response(error)
+
+
+@api.exception_handler(ValidationError)
+def _invalid(request: HttpRequest, error: ValidationError | type[ValidationError]) -> HttpResponse:
+    entries = getattr(error, "errors", [])
+    return problem_response(InvalidInput([Fault("/" + "/".join(map(str, e["loc"])), e["msg"]) for e in entries]))
+
+
+@api.exception_handler(Http404)
+def _not_found(request: HttpRequest, error: Http404 | type[Http404]) -> HttpResponse:
+    return problem_response(NotFound("There is nothing at this address."))
+
+
+@api.exception_handler(Exception)
+def _unforeseen(request: HttpRequest, error: Exception | type[Exception]) -> HttpResponse:
+    logger.error("An API call failed: %s", request.path, exc_info=error if isinstance(error, Exception) else None)
+    return problem_response(as_request_error(error if isinstance(error, Exception) else error()))
+
+
+async def _nothing_here(request: HttpRequest, rest: str = "") -> HttpResponse:
+    return problem_response(NotFound("There is nothing at this address."))
+
+
+_View = Callable[..., Awaitable[HttpResponseBase]]
+
+
+def _finishing(view: _View) -> _View:
+    """What ninja leaves to Django: 405 as a problem too, and the headers of every answer."""
+
+    @functools.wraps(view)
+    async def finish(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        response = await view(request, *args, **kwargs)
+        if response.status_code == 405:
+            refused = problem_response(MethodNotAllowed("This address takes other methods."))
+            refused["Allow"] = response.get("Allow", "")
+            response = refused
+        return finished(request, response)
+
+    finish.csrf_exempt = True  # type: ignore[attr-defined]
+    return finish
+
+
+def _patterns() -> tuple[list[URLPattern | URLResolver], str, str]:
+    patterns, app_name, namespace = api.urls
+    for pattern in patterns:
+        if isinstance(pattern, URLPattern) and pattern.name not in ("api-root", "openapi-view", "openapi-json"):
+            pattern.callback = _finishing(pattern.callback)
+    return [*patterns, path("<path:rest>", _finishing(_nothing_here))], app_name, namespace
+
+
+urlpatterns = [path("", _patterns())]

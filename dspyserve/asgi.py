@@ -1,0 +1,221 @@
+"""The wrapper around a project's ASGI application: it limits bodies, drains at shutdown and flushes traces.
+
+    application = serve(ProtocolTypeRouter({"http": get_asgi_application(), "websocket": ...}))
+
+At SIGTERM no new execution is started; those under way may finish within `SHUTDOWN_GRACE`, and are then stopped with
+the reason `shutdown`, which their streams say. Works on uvicorn and others with lifespan, and on Daphne, which has none.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import sys
+import threading
+import time
+from collections.abc import Awaitable, Callable, MutableMapping
+from functools import cache
+from typing import Any
+
+from django.urls import NoReverseMatch, reverse
+
+from dspyserve.api.bodies import too_large
+from dspyserve.api.responses import problem_response
+from dspyserve.api.urls import NAMESPACE
+from dspyserve.conf import settings
+from dspyserve.runs import live
+from dspyserve.tracing import spool
+from dspyserve.tracing.writer import writer
+
+logger = logging.getLogger(__name__)
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+UNWINDING = 2.0
+"""Seconds between the moment when all executions are told to stop and the end, for them to end and say so."""
+
+GOING_AWAY = 1001
+_POLL = 0.05
+
+
+def serve(application: Application) -> Application:
+    """`application`, with everything that serving programs needs around it."""
+    drain = Drain()
+    drain.watch_twisted()
+    return _Server(application, drain)
+
+
+class Drain:
+    """The way from SIGTERM to the end of the process."""
+
+    def __init__(self) -> None:
+        self.has_begun = False
+        self.is_over = threading.Event()
+        self._lock = threading.Lock()
+
+    def begin(self) -> None:
+        """Refuse new executions, let those under way finish, then stop them. Returns at once."""
+        with self._lock:
+            if self.has_begun:
+                return
+            self.has_begun = True
+        live.refuse()
+        threading.Thread(target=self._drain, name="dspyserve-drain", daemon=True).start()
+
+    def finish(self) -> None:
+        """Wait until all is over and all traces are stored, or on disk."""
+        self.begin()
+        self.is_over.wait(settings().shutdown_grace + UNWINDING)
+        writer.close()
+
+    def watch_signals(self) -> None:
+        """Begin at SIGTERM and SIGINT, then do what the server does at them."""
+        if threading.current_thread() is not threading.main_thread():
+            return
+        for number in (signal.SIGTERM, signal.SIGINT):
+            previous = signal.getsignal(number)
+            if callable(previous):
+                signal.signal(number, self._chained(previous))
+
+    def watch_twisted(self) -> None:
+        """Begin when Daphne's reactor shuts down. Registered before Daphne's own trigger, so that it comes first."""
+        if "daphne.server" not in sys.modules:
+            return
+        from twisted.internet import reactor, threads  # noqa: PLC0415 - importing it elsewhere would install a reactor
+
+        def shut_down() -> Any:
+            self.begin()
+            return threads.deferToThread(self.finish)
+
+        reactor.addSystemEventTrigger("before", "shutdown", shut_down)  # type: ignore[attr-defined]
+
+    def _drain(self) -> None:
+        if live.wait(settings().shutdown_grace):
+            self.is_over.set()
+            return
+        logger.warning("Stopping %d executions for the shutdown", len(live))
+        live.stop_all()
+        live.wait(UNWINDING)
+        self.is_over.set()
+
+    def _chained(self, previous: Callable[..., Any]) -> Callable[..., Any]:
+        def handle(number: int, frame: Any) -> Any:
+            self.begin()
+            return previous(number, frame)
+
+        return handle
+
+
+class _Server:
+    """The ASGI application itself."""
+
+    def __init__(self, application: Application, drain: Drain) -> None:
+        self._application = application
+        self._drain = drain
+        self._restored = False
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._lifespan(receive, send)
+            return
+        self._restore()
+        if scope["type"] == "http":
+            await self._outlast_shutdown(self._http(scope, receive, send))
+        elif not await self._outlast_shutdown(self._websocket(scope, receive, send)):
+            await send({"type": "websocket.close", "code": GOING_AWAY})
+
+    async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        limit = _BodyLimit(receive) if scope["path"].startswith(_api_path()) else None
+        try:
+            await self._application(scope, limit or receive, send)
+        except _BodyTooLarge:
+            await _send_too_large(send)
+
+    async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._drain.has_begun:
+            await receive()
+            await send({"type": "websocket.close", "code": GOING_AWAY})
+            return
+        await self._application(scope, receive, send)
+
+    async def _outlast_shutdown(self, work: Any) -> bool:
+        """Await `work`; False where it did not end by itself.
+
+        Daphne cancels all that is under way when it shuts down: it may finish within the drain all the same.
+        """
+        task = asyncio.ensure_future(work)
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError:
+            if self._drain.has_begun and not task.done():
+                await self._finish(task)
+                return not task.cancel()
+            task.cancel()
+            raise
+        return True
+
+    async def _finish(self, task: asyncio.Future[None]) -> None:
+        end = time.monotonic() + settings().shutdown_grace + UNWINDING
+        while not task.done() and time.monotonic() < end and not self._drain.is_over.is_set():
+            await asyncio.wait({task}, timeout=_POLL)
+        # The last execution just ended: its answer is on its way.
+        await asyncio.wait({task}, timeout=10 * _POLL)
+
+    def _restore(self) -> None:
+        if not self._restored:
+            self._restored = True
+            if not spool.is_empty():
+                writer.start()
+
+    async def _lifespan(self, receive: Receive, send: Send) -> None:
+        while True:
+            message = await receive()
+            if message["type"] == "lifespan.startup":
+                self._drain.watch_signals()
+                self._restore()
+                await send({"type": "lifespan.startup.complete"})
+            elif message["type"] == "lifespan.shutdown":
+                await asyncio.to_thread(self._drain.finish)
+                await send({"type": "lifespan.shutdown.complete"})
+                return
+
+
+class _BodyTooLarge(Exception):
+    pass
+
+
+class _BodyLimit:
+    """`receive`, until the body is larger than the setting `MAX_BODY`.
+
+    Django would spool it to disk whole, whatever its size, before any view could refuse it.
+    """
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self._left = settings().max_body
+
+    async def __call__(self) -> MutableMapping[str, Any]:
+        message = await self._receive()
+        self._left -= len(message.get("body", b""))
+        if self._left < 0:
+            raise _BodyTooLarge
+        return message
+
+
+async def _send_too_large(send: Send) -> None:
+    response = problem_response(too_large())
+    headers = [(name.lower().encode(), str(value).encode()) for name, value in response.items()]
+    await send({"type": "http.response.start", "status": response.status_code, "headers": headers})
+    await send({"type": "http.response.body", "body": response.content})
+
+
+@cache
+def _api_path() -> str:
+    try:
+        return reverse(f"{NAMESPACE}:api-root")
+    except NoReverseMatch:
+        return "/api/"

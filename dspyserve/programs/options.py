@@ -1,0 +1,79 @@
+"""What a caller may say of a run beside its inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from dspyserve.conf import settings
+from dspyserve.encoding import encode
+from dspyserve.errors import Fault, InvalidInput
+
+MAX_LABEL = 200
+"""The longest session id and tag, in characters."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunOptions:
+    """`timeout` is in seconds; the rest is remembered with the trace."""
+
+    timeout: float | None = None
+    session_id: str = ""
+    tags: tuple[str, ...] = ()
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
+NAMES = ("session_id", "tags", "metadata", "timeout")
+
+
+def run_options(given: Mapping[str, Any], pointer: str = "") -> RunOptions:
+    """The options that `given` holds, from JSON; None stands for an option that is not given.
+
+    Raises:
+        InvalidInput: with a pointer, below `pointer`, for every fault, unknown names included.
+    """
+    options = {name: value for name, value in given.items() if value is not None}
+    faults = [Fault(f"{pointer}/{name}", message) for name, message in _faults(options)]
+    if faults:
+        raise InvalidInput(faults)
+    options["tags"] = tuple(options.get("tags", ()))
+    return RunOptions(**options)
+
+
+def _faults(options: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    for name, value in options.items():
+        check = _CHECKS.get(name)
+        message = check(value) if check else "Not an option of a run."
+        if message:
+            yield name.encode("utf-8", "replace").decode(), message
+
+
+def _timeout(value: Any) -> str | None:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return None if is_number and 0 < value < float("inf") else "A number of seconds above 0 is needed."
+
+
+def _session_id(value: Any) -> str | None:
+    return None if _is_label(value) else f"A string of at most {MAX_LABEL} characters is needed."
+
+
+def _tags(value: Any) -> str | None:
+    limit = settings().max_tags
+    if isinstance(value, list | tuple) and len(value) <= limit and all(_is_label(tag) for tag in value):
+        return None
+    return f"A list of at most {limit} strings of at most {MAX_LABEL} characters is needed."
+
+
+def _metadata(value: Any) -> str | None:
+    if not isinstance(value, dict):
+        return "An object is needed."
+    limit = settings().max_metadata
+    return None if len(encode(value)) <= limit else f"At most {limit} bytes of JSON."
+
+
+def _is_label(value: Any) -> bool:
+    return isinstance(value, str) and len(value) <= MAX_LABEL
+
+
+_CHECKS = {"timeout": _timeout, "session_id": _session_id, "tags": _tags, "metadata": _metadata}

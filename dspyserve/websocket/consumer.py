@@ -1,0 +1,180 @@
+"""One socket to one program."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any
+
+from channels.consumer import AsyncConsumer
+from channels.exceptions import StopConsumer
+
+from dspyserve import runs
+from dspyserve.access.permissions import check_may_run, may_see_payloads
+from dspyserve.conf import settings
+from dspyserve.errors import DspyserveError, Forbidden, ProgramNotFound, Unauthenticated
+from dspyserve.events import Caller
+from dspyserve.models import Trace
+from dspyserve.problems import as_request_error
+from dspyserve.programs.catalogue import catalogue
+from dspyserve.programs.options import run_options
+from dspyserve.websocket import messages
+from dspyserve.websocket.messages import SUBPROTOCOL, Cancel, CloseCode, Ping, ProtocolError, Run
+from dspyserve.websocket.origin import is_allowed_origin
+
+logger = logging.getLogger(__name__)
+
+
+class ProgramConsumer(AsyncConsumer):  # type: ignore[misc]
+    """Speaks `dspyserve.v1`: starts, tells of and cancels executions of the program that the address names.
+
+    Every execution has a task of its own, so that a long one holds up neither messages nor the end of the socket.
+    """
+
+    channel_layer_alias = "dspyserve.none"  # nothing is sent to a socket from outside: no layer is needed
+
+    def __init__(self) -> None:
+        self._runs: dict[str, asyncio.Task[None]] = {}
+        self._streams: dict[str, runs.RunStream] = {}
+        self._idle: asyncio.TimerHandle | None = None
+        self._closing: asyncio.Task[None] | None = None
+        self._is_closed = False
+        self._user: Any = None
+        self._payloads = False
+        self._name = ""
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """The life of the socket. After an exception no disconnect handler runs: what must be ended ends here."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._end()
+
+    async def dispatch(self, message: dict[str, Any]) -> None:
+        """Hand a message to its handler. The stock one closes database connections before each, 0.2 ms in a thread."""
+        match message["type"]:
+            case "websocket.connect":
+                await self._connect()
+            case "websocket.receive":
+                await self._receive(message.get("text"))
+            case "websocket.disconnect":
+                self._is_closed = True
+                raise StopConsumer
+
+    async def _connect(self) -> None:
+        # Accepted first, whatever is wrong: a browser is not told why a handshake failed, but it is told a close code.
+        offered = self.scope.get("subprotocols", [])
+        await self.send({"type": "websocket.accept", "subprotocol": SUBPROTOCOL if SUBPROTOCOL in offered else None})
+        try:
+            await self._authorise()
+        except ProtocolError as error:
+            await self._close(error)
+            return
+        loop = asyncio.get_running_loop()
+        self._idle = loop.call_later(settings().websocket_idle, self._on_idle)
+
+    async def _authorise(self) -> None:
+        self._name = self.scope["url_route"]["kwargs"]["name"]
+        if not is_allowed_origin(self.scope["headers"], self.scope.get("scheme", "ws")):
+            raise ProtocolError(CloseCode.FORBIDDEN, "This origin is not allowed.")
+        user = self.scope.get("user")
+        self._user = user if user is not None and user.is_authenticated else None
+        try:
+            await check_may_run(self._user, await catalogue.arow(self._name))
+        except ProgramNotFound:
+            raise ProtocolError(CloseCode.NO_SUCH_PROGRAM, "There is no such program.") from None
+        except Unauthenticated as error:
+            raise ProtocolError(CloseCode.UNAUTHENTICATED, error.detail) from None
+        except Forbidden as error:
+            raise ProtocolError(CloseCode.FORBIDDEN, error.detail) from None
+        self._payloads = await may_see_payloads(self._user)
+
+    async def _receive(self, text: str | None) -> None:
+        if self._is_closed:
+            return
+        if self._idle is not None:
+            self._idle.cancel()
+        try:
+            await self._handle(messages.read(text))
+        except ProtocolError as error:
+            await self._close(error)
+
+    async def _handle(self, message: Run | Cancel | Ping) -> None:
+        match message:
+            case Ping():
+                await self._send_text(messages.PONG)
+            case Cancel(run_id):
+                if (stream := self._streams.get(run_id)) is not None:
+                    stream.cancel()
+            case Run(run_id):
+                if run_id in self._runs:
+                    raise ProtocolError(CloseCode.DUPLICATE_ID, "An execution of this id is under way.")
+                if len(self._runs) >= settings().websocket_max_runs:
+                    raise ProtocolError(CloseCode.TOO_MANY_RUNS, "Too many executions at once.")
+                task = asyncio.get_running_loop().create_task(self._run(message))
+                self._runs[run_id] = task
+                task.add_done_callback(lambda _: self._forget(run_id))
+
+    async def _run(self, message: Run) -> None:
+        try:
+            stream = await self._start(message)
+        except Exception as error:  # told to the client as a problem
+            if not isinstance(error, DspyserveError):
+                logger.exception("A run could not be started")
+            await self._send_text(messages.error(as_request_error(error), message.id))
+            return
+        self._streams[message.id] = stream
+        try:
+            async for event in stream:
+                await self._send_text(messages.event(message.id, event, payloads=self._payloads))
+        finally:
+            stream.close()
+
+    async def _start(self, message: Run) -> runs.RunStream:
+        # Once more, because a socket may outlive the permission that opened it.
+        await check_may_run(self._user, await catalogue.arow(self._name))
+        options = run_options(message.options, "/options")
+        caller = Caller(
+            transport=Trace.Transport.WEBSOCKET,
+            user_id=self._user.pk if self._user is not None else None,
+            session_id=options.session_id,
+            tags=options.tags,
+            metadata=options.metadata,
+        )
+        return await runs.astream(self._name, message.inputs, caller=caller, timeout=options.timeout, from_json=True)
+
+    async def _send_text(self, text: str) -> None:
+        if self._is_closed:
+            return
+        try:
+            await self.send({"type": "websocket.send", "text": text})
+        except Exception:  # noqa: BLE001 - the socket is gone; servers tell so in ways of their own
+            self._is_closed = True
+            self._stop_runs()
+
+    async def _close(self, error: ProtocolError) -> None:
+        if not self._is_closed:
+            self._is_closed = True
+            self._stop_runs()
+            await self.send({"type": "websocket.close", "code": int(error.code), "reason": error.reason})
+
+    def _on_idle(self) -> None:
+        error = ProtocolError(CloseCode.IDLE, "No message came.")
+        self._closing = asyncio.get_running_loop().create_task(self._close(error))
+
+    def _forget(self, run_id: str) -> None:
+        self._runs.pop(run_id, None)
+        self._streams.pop(run_id, None)
+
+    def _stop_runs(self) -> None:
+        reason = "shutdown" if runs.live.is_draining else "client"
+        for stream in list(self._streams.values()):
+            stream.cancel(reason)
+
+    def _end(self) -> None:
+        self._is_closed = True
+        self._stop_runs()
+        if self._idle is not None:
+            self._idle.cancel()
+        for task in list(self._runs.values()):
+            task.cancel()

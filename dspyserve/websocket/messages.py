@@ -1,0 +1,114 @@
+"""The messages of the subprotocol `dspyserve.v1`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any, Final
+
+from dspyserve.conf import settings
+from dspyserve.encoding import decode, encode
+from dspyserve.errors import MalformedBody, RequestError
+from dspyserve.events import Event
+from dspyserve.problems import problem
+
+SUBPROTOCOL: Final = "dspyserve.v1"
+MAX_ID: Final = 200
+
+
+class CloseCode(IntEnum):
+    """Why the server closes a socket."""
+
+    GOING_AWAY = 1001
+    MALFORMED = 4400
+    UNAUTHENTICATED = 4401
+    FORBIDDEN = 4403
+    NO_SUCH_PROGRAM = 4404
+    IDLE = 4408
+    DUPLICATE_ID = 4409
+    TOO_LARGE = 4413
+    TOO_MANY_RUNS = 4429
+    INTERNAL = 1011
+
+
+class ProtocolError(Exception):
+    """The client broke the protocol: the socket is closed with `code`."""
+
+    def __init__(self, code: CloseCode, reason: str) -> None:
+        self.code = code
+        self.reason = reason
+        super().__init__(reason)
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Start an execution, which the client calls `id`."""
+
+    id: str
+    inputs: Any
+    options: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """Stop the execution `id`."""
+
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ping:
+    """Ask for a pong."""
+
+
+def read(text: str | None) -> Run | Cancel | Ping:
+    """The client's message.
+
+    Raises:
+        ProtocolError: it is no text, too large, no JSON, or no message of the protocol.
+    """
+    if text is None:
+        raise ProtocolError(CloseCode.MALFORMED, "Text frames only.")
+    if len(text) > settings().max_body:
+        raise ProtocolError(CloseCode.TOO_LARGE, f"At most {settings().max_body} bytes.")
+    try:
+        message = decode(text)
+    except MalformedBody:
+        raise ProtocolError(CloseCode.MALFORMED, "Not JSON.") from None
+    if not isinstance(message, dict):
+        raise ProtocolError(CloseCode.MALFORMED, "A JSON object is needed.")
+    return _parse(message)
+
+
+def _parse(message: dict[str, Any]) -> Run | Cancel | Ping:
+    match message:
+        case {"type": "ping"}:
+            return Ping()
+        case {"type": "cancel", "id": str(run_id)} if _is_id(run_id):
+            return Cancel(run_id)
+        case {"type": "run", "id": str(run_id), "inputs": inputs} if _is_id(run_id):
+            options = message.get("options") or {}
+            if not isinstance(options, dict) or message.keys() - {"type", "id", "inputs", "options"}:
+                raise ProtocolError(CloseCode.MALFORMED, "A run takes id, inputs and options.")
+            return Run(run_id, inputs, options)
+        case _:
+            raise ProtocolError(CloseCode.MALFORMED, "Not a message of dspyserve.v1.")
+
+
+def _is_id(value: str) -> bool:
+    return 0 < len(value) <= MAX_ID and value.isprintable()
+
+
+def event(run_id: str, event: Event, *, payloads: bool) -> str:
+    """An event of the execution `run_id`."""
+    return encode({"type": "event", "id": run_id, "event": event.as_dict(payloads=payloads)}).decode()
+
+
+def error(error: RequestError, run_id: str | None = None) -> str:
+    """What was wrong with a message, or with the run that it asked for."""
+    identity = {} if run_id is None else {"id": run_id}
+    return encode({"type": "error", **identity, "problem": problem(error)}).decode()
+
+
+PONG: Final = '{"type":"pong"}'
