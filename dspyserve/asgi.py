@@ -3,7 +3,8 @@
     application = serve(ProtocolTypeRouter({"http": get_asgi_application(), "websocket": ...}))
 
 At SIGTERM no new execution is started; those under way may finish within `SHUTDOWN_GRACE`, and are then stopped with
-the reason `shutdown`, which their streams say. Works on uvicorn and others with lifespan, and on Daphne, which has none.
+the reason `shutdown`, which their streams say. Works on uvicorn and others with lifespan, and on Daphne, which has
+none.
 """
 
 from __future__ import annotations

@@ -73,7 +73,7 @@ MAX_BASE, MAX_EXPONENT = 1_000_000, 100
 def _power(base: float, exponent: float) -> float:
     if abs(base) > MAX_BASE or abs(exponent) > MAX_EXPONENT:
         raise ValueError("too large")
-    result = base**exponent
+    result: float | complex = base**exponent
     if isinstance(result, complex):
         raise ValueError("not a real number")
     return result

@@ -10,13 +10,19 @@ os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "true")
 from project.settings import *  # noqa: E402, F403
 from project.settings import DATABASES, DSPYSERVE, INSTALLED_APPS
 
-_DIRECTORY = Path(tempfile.gettempdir()) / f"dspyserve-tests-{os.getpid()}"
+_DIRECTORY = Path(os.environ.setdefault("DSPYSERVE_TESTS_DIRECTORY", tempfile.mkdtemp(prefix="dspyserve-tests-")))
 
-# Pool and writer threads take part: an in-memory database would be another one for each of them.
-if "sqlite" in DATABASES["default"]["ENGINE"]:
-    DATABASES["default"]["TEST"] = {"NAME": str(_DIRECTORY / "test.sqlite3")}
-    _DIRECTORY.mkdir(exist_ok=True)
+if name := os.environ.get("DSPYSERVE_TESTS_DATABASE"):
+    # A server process of a test, which works on the database of that test.
+    DATABASES["default"]["NAME"] = name
+elif "sqlite" in DATABASES["default"]["ENGINE"]:
+    # Pool and writer threads take part: an in-memory database would be another one for each of them.
+    DATABASES["default"]["TEST"] = {"NAME": str(_DIRECTORY / f"test-{os.getpid()}.sqlite3")}
 
 INSTALLED_APPS = [*INSTALLED_APPS, "tests"]
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
-DSPYSERVE = {**DSPYSERVE, "TRACE_SPOOL": str(_DIRECTORY / "spool")}
+DSPYSERVE = {
+    **DSPYSERVE,
+    "TRACE_SPOOL": str(_DIRECTORY / f"spool-{os.environ.get('PYTEST_XDIST_WORKER', 'main')}"),
+    "SHUTDOWN_GRACE": float(os.environ.get("DSPYSERVE_TESTS_GRACE", "10")),
+}

@@ -1,8 +1,8 @@
 """The programs that this process serves: read from the database now and then, built once, never queried per request.
 
 What is known is served at once while it is younger than `REFRESH`; older, and it is read again beside the request;
-older than twice that, because nobody asked for a while, and the request waits for the reading. So a change in the admin is
-seen within seconds in every process, and a busy one queries nothing on the way of a request.
+older than twice that, because nobody asked for a while, and the request waits for the reading. So a change in the admin
+is seen within seconds in every process, and a busy one queries nothing on the way of a request.
 """
 
 from __future__ import annotations

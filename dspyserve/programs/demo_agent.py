@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from dspyserve.programs.demo_answers import Source, answer, quoted
@@ -18,8 +18,8 @@ REACT = frozenset(["next_thought", "next_tool_name", "next_tool_args"])
 REACT_V2 = frozenset(["next_thought", "tool_calls"])
 """The output fields of a step of `dspy.ReActV2`."""
 
-ENDINGS = frozenset(["finish", "submit"])
-"""The tools that end the two kinds of agent."""
+Arguments = Mapping[str, Schema]
+"""A tool's arguments."""
 
 # What `str(dspy.Tool)` gives; ReAct numbers it in its instructions.
 _TOOL = re.compile(
@@ -46,53 +46,51 @@ def answer_or_act(task: Task) -> dict[str, Any]:
     return answer(asked, task.outputs, observations)
 
 
-def _react(source: Source, tools: Mapping[str, Mapping[str, Schema]], used: set[str]) -> dict[str, Any]:
-    left = {name: arguments for name, arguments in tools.items() if name not in used}
-    call = next(_calls(source, left), {"name": "finish", "args": {}})
+def _react(source: Source, tools: Mapping[str, Arguments], used: set[str]) -> dict[str, Any]:
+    call = next(_calls(source, tools, without={*used, "finish"}), None)
     return {
-        "next_thought": _thought([call["name"]]),
-        "next_tool_name": call["name"],
-        "next_tool_args": call["args"],
+        "next_thought": _thought([call] if call else []),
+        "next_tool_name": call["name"] if call else "finish",
+        "next_tool_args": call["args"] if call else {},
     }
 
 
-def _react_v2(source: Source, tools: Mapping[str, Mapping[str, Schema]], ends: bool) -> dict[str, Any]:
-    calls = [] if ends else list(_calls(source, tools))
-    if not calls:
-        final = {name: source.value(name, schema) for name, schema in tools.get("submit", {}).items()}
-        calls = [{"name": "submit", "args": final}]
-    return {"next_thought": _thought([call["name"] for call in calls]), "tool_calls": {"tool_calls": calls}}
+def _react_v2(source: Source, tools: Mapping[str, Arguments], ends: bool) -> dict[str, Any]:
+    calls = [] if ends else list(_calls(source, tools, without={"submit"}))
+    outputs = tools.get("submit", {})
+    final = {"name": "submit", "args": {name: source.value(name, schema) for name, schema in outputs.items()}}
+    return {"next_thought": _thought(calls), "tool_calls": {"tool_calls": calls or [final]}}
 
 
-def _thought(names: Sequence[str]) -> str:
-    if ENDINGS.isdisjoint(names):
-        return f"Demo thought: the demo engine calls every tool once, now {' and '.join(names)}."
+def _thought(calls: Sequence[Mapping[str, Any]]) -> str:
+    if calls:
+        return f"Demo thought: the demo engine calls every tool once, now {' and '.join(c['name'] for c in calls)}."
     return "Demo thought: every tool that fits the inputs was called, so this is the end."
 
 
-def _calls(source: Source, tools: Mapping[str, Mapping[str, Schema]]) -> Iterable[dict[str, Any]]:
+def _calls(source: Source, tools: Mapping[str, Arguments], without: set[str]) -> Iterator[dict[str, Any]]:
     """A call of every tool whose arguments the question can fill."""
     for name, arguments in tools.items():
         filled = {key: _argument(source, key, schema) for key, schema in arguments.items() if "default" not in schema}
-        if name not in ENDINGS and None not in filled.values():
+        if name not in without and None not in filled.values():
             yield {"name": name, "args": filled}
 
 
 def _argument(source: Source, name: str, schema: Schema) -> Any:
     """A value for a tool's required argument; None for an expression where the question holds none."""
     if name == "expression":
-        return arithmetic(source.text)
+        return arithmetic("\n".join(source.inputs.values()))
     if schema.get("type") == "string" and not schema.keys() & {"enum", "const", "format"}:
         return (source.found(name) or [source.question])[0]
     return source.value(name, schema)
 
 
-def _tools(descriptions: str) -> dict[str, dict[str, Schema]]:
+def _tools(descriptions: str) -> dict[str, Arguments]:
     """The described tools' arguments, as JSON Schemas by name."""
     return {name: _literal(arguments) for name, arguments in _TOOL.findall(descriptions)}
 
 
-def _literal(arguments: str) -> dict[str, Schema]:
+def _literal(arguments: str) -> Arguments:
     try:
         value = ast.literal_eval(arguments)
     except (ValueError, SyntaxError):
@@ -106,7 +104,7 @@ def _returned(task: Task) -> Returned:
     for kind, number, text in _TRAJECTORY.findall(task.inputs.get("trajectory", "")):
         fields[kind][number] = text.strip()
     names, observations = fields["tool_name"], fields["observation"]
-    steps = [(name, observations.get(number, "")) for number, name in names.items() if name not in ENDINGS]
+    steps = [(name, observations.get(number, "")) for number, name in names.items() if name != "finish"]
     return steps + [result for step in task.steps for result in _results(step)]
 
 

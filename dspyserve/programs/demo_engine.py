@@ -13,7 +13,7 @@ import json
 import re
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
-from typing import Any, Self
+from typing import Any, Self, TypeAlias
 
 from dspy.lm15 import (
     Message,
@@ -34,7 +34,7 @@ from dspyserve.programs.demo_prompt import read_task, write_answer
 _TOKEN = re.compile(r"\s*\S+|\s+\Z")
 _ID = "demo"
 
-StreamEvent = StreamStartEvent | StreamDeltaEvent | StreamEndEvent
+StreamEvent: TypeAlias = StreamStartEvent | StreamDeltaEvent | StreamEndEvent
 
 
 class _Engine:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from django.apps import apps as installed_apps
-from django.db import transaction
+from django.db import DEFAULT_DB_ALIAS, router, transaction
 
 from dspyserve.models import LanguageModel, Program
 from dspyserve.programs.registry import Registration, registry
@@ -37,17 +37,16 @@ def synchronise() -> Synchronisation:
     return done
 
 
-def after_migrate(app_config: Any, **options: Any) -> None:
-    """Receiver of `post_migrate`: synchronise, unless a plan left the tables at an older state."""
-    if options.get("apps", installed_apps) is not None and _is_current(options):
+def after_migrate(using: str = DEFAULT_DB_ALIAS, apps: Any = None, **_: Any) -> None:
+    """Receiver of `post_migrate`: synchronise where the tables that programs are read from are those of today."""
+    if using == router.db_for_write(Program) and _is_current(apps or installed_apps):
         synchronise()
 
 
-def _is_current(options: Any) -> bool:
-    # While migrations go backwards, or to an older one, the tables do not fit the models of today.
-    state_apps = options.get("apps")
+def _is_current(apps: Any) -> bool:
+    # While migrations go backwards, or to an older one, the tables do not fit the models.
     try:
-        then = state_apps.get_model("dspyserve", "Program")
+        then = apps.get_model("dspyserve", "Program")
     except LookupError:
         return False
     columns = {column.attname for column in then._meta.concrete_fields}
