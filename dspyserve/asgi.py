@@ -92,7 +92,7 @@ class Drain:
             self.begin()
             return threads.deferToThread(self.finish)
 
-        reactor.addSystemEventTrigger("before", "shutdown", shut_down)  # type: ignore[attr-defined]
+        reactor.addSystemEventTrigger("before", "shutdown", shut_down)  # type: ignore[attr-defined,arg-type]
 
     def _drain(self) -> None:
         if live.wait(settings().shutdown_grace):

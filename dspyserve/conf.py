@@ -32,8 +32,8 @@ class DspyserveSettings:
     """What an overloaded answer tells its client to wait."""
     shutdown_grace: float = 10.0
     """How long running executions may go on after the server was told to stop."""
-    max_body: int = 1_048_576
-    """The largest request body and WebSocket message."""
+    max_body: int = 1_000_000
+    """The largest request body and WebSocket message. Daphne itself drops a socket at 1 MiB, without a word."""
     max_input_depth: int = 32
     """How deep an input may nest."""
     max_tags: int = 20

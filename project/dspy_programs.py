@@ -66,6 +66,9 @@ def extraction() -> dspy.Module:
 
 # --- An agent with tools ----------------------------------------------------------------------------------------------
 
+MAX_LENGTH = 500
+"""Characters of the longest expression that `calculate` reads."""
+
 MAX_BASE, MAX_EXPONENT = 1_000_000, 100
 """Above them `calculate` takes no power: `9 ** 9 ** 9` would run for hours."""
 
@@ -95,10 +98,10 @@ _OPERATORS: dict[type[ast.AST], Callable[..., float]] = {
 def calculate(expression: str) -> str:
     """Work out an arithmetic expression with numbers, parentheses and + - * / // % **, such as "2 * (3 + 4)"."""
     try:
-        return str(_value(ast.parse(expression.strip(), mode="eval").body))
+        return str(_value(_parsed(expression.strip())))
     except ZeroDivisionError:
         return "Division by zero."
-    except (ArithmeticError, RecursionError, SyntaxError, TypeError, ValueError):
+    except (ArithmeticError, RecursionError, SyntaxError, ValueError):
         return "This is not an arithmetic expression that can be worked out."
 
 
@@ -127,6 +130,12 @@ class UseTools(dspy.Signature):
 def agent() -> dspy.Module:
     """A ReAct agent. Its tools are synchronous, so it runs in a thread, where the Django ORM may be used."""
     return dspy.ReAct(UseTools, tools=[calculate, count_traces], max_iters=5)
+
+
+def _parsed(expression: str) -> ast.expr:
+    if len(expression) > MAX_LENGTH:
+        raise ValueError("too long")
+    return ast.parse(expression, mode="eval").body
 
 
 def _value(node: ast.AST) -> float:

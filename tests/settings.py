@@ -7,7 +7,7 @@ from pathlib import Path
 os.environ.setdefault("SECRET_KEY", "only-for-tests")
 os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "true")
 
-from project.settings import *  # noqa: E402, F403
+from project.settings import *  # noqa: F403
 from project.settings import DATABASES, DSPYSERVE, INSTALLED_APPS
 
 _DIRECTORY = Path(os.environ.setdefault("DSPYSERVE_TESTS_DIRECTORY", tempfile.mkdtemp(prefix="dspyserve-tests-")))
@@ -24,5 +24,7 @@ PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 DSPYSERVE = {
     **DSPYSERVE,
     "TRACE_SPOOL": str(_DIRECTORY / f"spool-{os.environ.get('PYTEST_XDIST_WORKER', 'main')}"),
+    "WEBSOCKET_IDLE": float(os.environ.get("DSPYSERVE_TESTS_IDLE", "60")),
+    "SSE_KEEPALIVE": float(os.environ.get("DSPYSERVE_TESTS_KEEPALIVE", "15")),
     "SHUTDOWN_GRACE": float(os.environ.get("DSPYSERVE_TESTS_GRACE", "10")),
 }

@@ -57,7 +57,7 @@ async def _nothing_here(request: HttpRequest, rest: str = "") -> HttpResponse:
 _View = Callable[..., Awaitable[HttpResponseBase]]
 
 
-def _finishing(view: _View) -> _View:
+def _finishing(view: _View) -> Callable[..., Any]:
     """What ninja leaves to Django: 405 as a problem too, and the headers of every answer."""
 
     @functools.wraps(view)

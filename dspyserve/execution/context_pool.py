@@ -24,7 +24,7 @@ class ContextThreadPoolExecutor(ThreadPoolExecutor):
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Run `fn(*args, **kwargs)` in a pool thread, in a copy of the context that is current now."""
         context = contextvars.copy_context()
-        return super().submit(context.run, _closing_connections, fn, *args, **kwargs)
+        return super().submit(lambda: context.run(_closing_connections, fn, *args, **kwargs))
 
 
 def _closing_connections(fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:

@@ -97,7 +97,7 @@ _SHARED = "_dspyserve_shared"
 
 def _uncopyable(template: dspy.Module) -> tuple[Any, ...]:
     """What deepcopy fails on, such as locks and clients: shared between executions, as the developer made it."""
-    known = template.__dict__.get(_SHARED)
+    known: tuple[Any, ...] | None = template.__dict__.get(_SHARED)
     if known is None:
         known = tuple(_failing(template))
         if known:

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
-from anyio.from_thread import threadlocals
+from anyio.from_thread import threadlocals  # type: ignore[attr-defined]
 from anyio.lowlevel import EventLoopToken
 from dspy.utils.callback import ACTIVE_CALL_ID
 

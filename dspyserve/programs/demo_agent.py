@@ -38,10 +38,10 @@ def answer_or_act(task: Task) -> dict[str, Any]:
     returned = _returned(task)
     observations = [f"The tool {tool} returned {quoted(value.rstrip('.'))}." for tool, value in returned]
     asked = {name: text for name, text in task.inputs.items() if name not in ("tools", "trajectory")}
-    source = Source(inputs=asked, observations=observations)
     if task.outputs.keys() >= REACT:
-        return _react(source, _tools(task.instructions), {tool for tool, _ in returned})
+        return _react(Source(inputs=asked), _tools(task.instructions), {tool for tool, _ in returned})
     if task.outputs.keys() >= REACT_V2:
+        source = Source(inputs=asked, observations=observations)
         return _react_v2(source, _tools("\n".join(_json_list(task.inputs.get("tools", "")))), bool(returned))
     return answer(asked, task.outputs, observations)
 
@@ -79,7 +79,7 @@ def _calls(source: Source, tools: Mapping[str, Arguments], without: set[str]) ->
 def _argument(source: Source, name: str, schema: Schema) -> Any:
     """A value for a tool's required argument; None for an expression where the question holds none."""
     if name == "expression":
-        return arithmetic("\n".join(source.inputs.values()))
+        return arithmetic(source.text)
     if schema.get("type") == "string" and not schema.keys() & {"enum", "const", "format"}:
         return (source.found(name) or [source.question])[0]
     return source.value(name, schema)

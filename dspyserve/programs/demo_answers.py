@@ -124,6 +124,7 @@ class _Filler:
     def __init__(self, source: Source, definitions: Mapping[str, Schema]) -> None:
         self.source = source
         self.definitions = definitions
+        self.entered: list[str | None] = []
         self.by_type: dict[str, Callable[[str, Schema, int], Any]] = {
             "string": self.string,
             "integer": self.integer,
@@ -136,7 +137,14 @@ class _Filler:
 
     def fill(self, name: str, schema: Schema, depth: int) -> Any:
         """A value that `schema` allows, `depth` levels below the field."""
-        schema = self.resolved(schema)
+        self.entered.append(schema.get("$ref"))
+        try:
+            return self.filled(name, self.resolved(schema), depth)
+        finally:
+            self.entered.pop()
+
+    def filled(self, name: str, schema: Schema, depth: int) -> Any:
+        """A value that `schema`, without references, allows."""
         if "const" in schema:
             return schema["const"]
         if choices := schema.get("enum"):
@@ -164,10 +172,10 @@ class _Filler:
         return (mentioned or [choices[self.source.seed % len(choices)]])[0]
 
     def variant(self, name: str, variants: Sequence[Schema], depth: int) -> Any:
-        """The first variant; None, where allowed, if the inputs lack what the name suggests or the nesting ends."""
+        """The first variant; None, where allowed, if the inputs lack what the name suggests or a model recurs."""
         real = [variant for variant in variants if variant.get("type") != "null"]
-        nothing_to_say = depth >= _MAX_DEPTH or self.source.found(name) == []
-        if not real or (len(real) < len(variants) and nothing_to_say):
+        recurs = any("$ref" in variant and variant["$ref"] in self.entered for variant in real)
+        if not real or (len(real) < len(variants) and (recurs or self.source.found(name) == [])):
             return None
         # Text last: DSPy looks for JSON in the text for a field that may be something else too.
         return self.fill(name, min(real, key=_is_text), depth)
@@ -239,12 +247,14 @@ class _Filler:
         return [self.fill(_singular(name), schema, depth)]
 
     def object(self, name: str, schema: Schema, depth: int) -> dict[str, Any]:
-        """All properties, only the required ones where the nesting ends; one entry of an open mapping."""
+        """All properties with a value, only the required ones where the nesting ends; one entry of an open mapping."""
         properties = schema.get("properties")
         if properties is None:
             return self.mapping(schema, depth)
-        kept = schema.get("required", ()) if depth >= _MAX_DEPTH else properties
-        return {key: self.fill(key, properties[key], depth + 1) for key in kept}
+        required = schema.get("required", ())
+        kept = required if depth >= _MAX_DEPTH else properties
+        values = {key: self.fill(key, properties[key], depth + 1) for key in kept}
+        return {key: value for key, value in values.items() if value is not None or key in required}
 
     def mapping(self, schema: Schema, depth: int) -> dict[str, Any]:
         """One entry, named after the first input."""

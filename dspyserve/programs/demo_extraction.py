@@ -11,7 +11,7 @@ from datetime import date, datetime
 # Quantifiers are bounded or anchored at the start of a run, so that no input makes a search quadratic.
 _EMAIL = re.compile(r"(?<![\w.+-])[\w.+-]+@[\w-]+(?:\.[\w-]+)+")
 _URL = re.compile(r"https?://[^\s<>\"')]+[^\s<>\"').,;:!?]")
-_PHONE = re.compile(r"(?<![\w.])\+?\(?\d{1,4}\)?(?:[ /.-]?\(?\d{2,5}\)?){2,4}(?!\w)")
+_PHONE = re.compile(r"(?<![\w.,])\+?\(?\d{1,4}\)?(?:[ /.-]?\(?\d{2,5}\)?){2,4}(?!\w)")
 _MONTH = rf"(?:{'|'.join(calendar.month_name[1:])})"
 _DATE = re.compile(
     rf"\b(?:\d{{4}}-\d\d-\d\d|\d{{1,2}}\.\d{{1,2}}\.\d{{4}}|\d{{1,2}} {_MONTH} \d{{4}}|{_MONTH} \d{{1,2}}, \d{{4}})\b"
@@ -60,8 +60,9 @@ def urls(text: str) -> list[str]:
 
 
 def phones(text: str) -> list[str]:
-    """Telephone numbers."""
-    return _unique(_PHONE.findall(_without_addresses(_DATE.sub(";", text))))
+    """Telephone numbers: groups of at least seven digits together."""
+    found = _PHONE.findall(_without_addresses(_DATE.sub(";", text)))
+    return _unique(number for number in found if sum(map(str.isdigit, number)) >= 7)
 
 
 def numbers(text: str) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import dspy
 
@@ -49,7 +50,7 @@ def _demo(row: LanguageModel) -> dspy.LM:
     )
 
 
-def _parameters(row: LanguageModel) -> dict[str, object]:
+def _parameters(row: LanguageModel) -> dict[str, Any]:
     return {key: value for key, value in row.parameters.items() if key not in SECRET_PARAMETERS}
 
 

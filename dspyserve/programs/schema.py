@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, get_type_hints
+from typing import Any, Final, cast, get_type_hints
 
 import dspy
 import orjson
@@ -103,7 +103,7 @@ def program_schema(
 def signature_of(program: dspy.Module) -> type[dspy.Signature] | None:
     """The signature that a call of `program` follows, where it has one."""
     if isinstance(program, dspy.ChainOfThought):
-        return program.predict.signature
+        return cast("type[dspy.Signature]", program.predict.signature)
     signature = getattr(program, "signature", None)
     if isinstance(signature, type) and issubclass(signature, dspy.Signature):
         return signature
@@ -212,7 +212,7 @@ def _fault(entry: Any) -> Fault:
 
 def _message(entry: Any) -> str:
     messages = {"extra_forbidden": "Not an input of this program.", "missing": "This input is required."}
-    return messages.get(entry["type"], entry["msg"])
+    return str(messages.get(entry["type"], entry["msg"]))
 
 
 def _escape(part: Any) -> str:

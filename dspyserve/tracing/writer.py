@@ -42,6 +42,8 @@ class TraceWriter:
     does not hold up the others.
     """
 
+    _thread: threading.Thread | None
+
     def __init__(self) -> None:
         self._reset()
         os.register_at_fork(after_in_child=self._reset)
@@ -114,7 +116,7 @@ class TraceWriter:
         self._queue: deque[_Item] = deque()
         self._batch: list[_Item] = []
         self._bytes = 0
-        self._thread: threading.Thread | None = None
+        self._thread = None
         self._is_closing = False
         self._is_away = False
 

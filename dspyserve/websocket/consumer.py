@@ -14,6 +14,7 @@ from dspyserve.access.permissions import check_may_run, may_see_payloads
 from dspyserve.conf import settings
 from dspyserve.errors import DspyserveError, Forbidden, ProgramNotFound, Unauthenticated
 from dspyserve.events import Caller
+from dspyserve.execution.stopping import StopReason
 from dspyserve.models import Trace
 from dspyserve.problems import as_request_error
 from dspyserve.programs.catalogue import catalogue
@@ -167,7 +168,7 @@ class ProgramConsumer(AsyncConsumer):  # type: ignore[misc]
         self._streams.pop(run_id, None)
 
     def _stop_runs(self) -> None:
-        reason = "shutdown" if runs.live.is_draining else "client"
+        reason: StopReason = "shutdown" if runs.live.is_draining else "client"
         for stream in list(self._streams.values()):
             stream.cancel(reason)
 

@@ -10,7 +10,7 @@ _JSON = (b"content-type", b"application/json")
 _EVENT_STREAM = ((b"content-type", b"text/event-stream"), (b"cache-control", b"no-cache"))
 
 
-class ClientLeft(Exception):  # noqa: N818 - an event of the connection, as asyncio.CancelledError is
+class ClientLeft(Exception):
     """The client closed the connection before it had its whole answer."""
 
 

@@ -313,7 +313,7 @@ def calls() -> Calls:
 def test_an_agent_calls_every_tool_once_in_order(agent: type[dspy.Module], calls: Calls) -> None:
     program = agent("question -> answer, total: int", tools=calls.tools)
 
-    prediction = program(question="What is 6 x 7, in C,\nfor the people in Paris?")
+    prediction = program(question="What is 6 x 7, and how is the weather\nin Paris, as C?")
 
     assert calls == ["calculate 6 * 7", "look_up Paris 6 C 3"]
     assert 'The tool look_up returned "Sunny in Paris".' in prediction.answer
