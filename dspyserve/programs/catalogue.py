@@ -167,6 +167,9 @@ class Catalogue:
             except DspyserveError as error:
                 logger.error("The program %s cannot be served: %s", name, error)
                 raise ProgramError("The program is not configured correctly.") from error
+            except Exception as error:
+                logger.exception("The program %s cannot be served", name)
+                raise ProgramError("The program is not configured correctly.") from error
             self._built[name] = (fingerprint, served)
             return served
 
