@@ -135,11 +135,10 @@ class TestPrograms:
         best = dspy.BestOfN(dspy.Predict("question -> answer"), N=2, reward_fn=lambda *_: 1.0, threshold=1.0)
         assert program_schema(best).input_schema["required"] == ["question"]
 
-    @pytest.mark.filterwarnings("ignore:Field name")
     @pytest.mark.parametrize("name", ["config", "lm", "demos", "signature", "prediction"])
     def test_privileged_names_are_refused(self, name: str) -> None:
         with pytest.raises(RegistrationError, match=name):
-            program_schema(dspy.Predict(f"{name} -> answer"))
+            program_schema(Custom(), inputs={name: str})
 
 
 class SyncOverride(dspy.ChainOfThought):
