@@ -25,7 +25,8 @@ class Server:
 
         self.port = _free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        self.log_file = tempfile.NamedTemporaryFile(prefix=f"{kind}-", suffix=".log", delete=False)  # noqa: SIM115
+        directory = os.environ["DSPYSERVE_TESTS_DIRECTORY"]
+        self.log_file = tempfile.NamedTemporaryFile(dir=directory, suffix=".log", delete=False)  # noqa: SIM115
         self.process = subprocess.Popen(
             [sys.executable, "-m", *_command(kind, self.port)],
             cwd=ROOT,

@@ -1,6 +1,8 @@
 """The example deployment's settings, as the tests need them."""
 
+import atexit
 import os
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -10,7 +12,11 @@ os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "true")
 from project.settings import *  # noqa: F403
 from project.settings import DATABASES, DSPYSERVE, INSTALLED_APPS
 
-_DIRECTORY = Path(os.environ.setdefault("DSPYSERVE_TESTS_DIRECTORY", tempfile.mkdtemp(prefix="dspyserve-tests-")))
+if "DSPYSERVE_TESTS_DIRECTORY" not in os.environ:
+    # Inherited by the servers that tests start.
+    os.environ["DSPYSERVE_TESTS_DIRECTORY"] = tempfile.mkdtemp(prefix="dspyserve-tests-")
+    atexit.register(shutil.rmtree, os.environ["DSPYSERVE_TESTS_DIRECTORY"], ignore_errors=True)
+_DIRECTORY = Path(os.environ["DSPYSERVE_TESTS_DIRECTORY"])
 
 if name := os.environ.get("DSPYSERVE_TESTS_DATABASE"):
     # A server process of a test, which works on the database of that test.

@@ -19,7 +19,9 @@ ALLOWED = 1.10
 
 @pytest.mark.slow
 @pytest.mark.parametrize("program", ["qa"])
-def test_memory_stays_flat(start_server: Callable[..., Server], program: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_memory_stays_flat(
+    start_server: Callable[..., Server], program: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     server = start_server()
     asyncio.run(call(server, program, FIRST))
     first = server.rss()
