@@ -1,0 +1,280 @@
+"""The list and the page of traces."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin, messages
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
+from django.contrib.admin.utils import unquote
+from django.core.exceptions import PermissionDenied
+from django.db.models import Q, QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
+from django.utils.html import format_html
+from django.utils.translation import gettext_lazy as _
+from django.utils.translation import ngettext
+
+from dspyserve.access.permissions import VIEW_PAYLOAD
+from dspyserve.admin import payloads, span_tree, wording
+from dspyserve.admin.filters import ErrorFilter, ProgramFilter, TransportFilter, WindowFilter, trace_id
+from dspyserve.admin.paginator import CappedPaginator
+from dspyserve.models import Span, SpanPayload, Trace
+from dspyserve.tracing import retention
+
+SYMBOLS = {
+    Trace.Status.SUCCEEDED: "✓",
+    Trace.Status.FAILED: "✕",
+    Trace.Status.CANCELLED: "⊘",
+    Trace.Status.TIMED_OUT: "◷",
+    Trace.Status.RUNNING: "…",
+    Trace.Status.ABANDONED: "?",
+}
+"""Beside the word, so that colour says nothing alone."""
+
+
+@admin.register(Trace)
+class TraceAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+    """Traces are read, never made or changed here."""
+
+    list_display = (
+        "time",
+        "program_version",
+        "badge",
+        "preview",
+        "took",
+        "first_token",
+        "token_counts",
+        "price",
+        "steps",
+        "transport",
+        "who",
+    )
+    list_filter = (WindowFilter, ProgramFilter, "status", TransportFilter, ErrorFilter)
+    list_per_page = 50
+    list_select_related = ("user",)
+    ordering = ("-started_at", "-id")
+    paginator = CappedPaginator
+    search_fields = ("id",)
+    search_help_text = _("A trace id, or text in inputs, outputs, errors and sessions of the chosen time.")
+    show_full_result_count = False
+    show_facets = admin.ShowFacets.NEVER
+    actions = ("delete_traces",)
+
+    class Media:
+        css = {"all": ["dspyserve/traces.css"]}
+
+    # Who may
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        """Nobody: executions make traces."""
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Nobody: what happened, happened."""
+        return False
+
+    # The list
+
+    def get_list_display(self, request: HttpRequest) -> Any:
+        """Without the texts for those who may not see payloads."""
+        hidden = () if request.user.has_perm(VIEW_PAYLOAD) else ("preview",)
+        return [name for name in self.list_display if name not in hidden]
+
+    def get_sortable_by(self, request: HttpRequest) -> Any:
+        """By time alone: no other order has an index."""
+        return []
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Trace], search_term: str
+    ) -> tuple[QuerySet[Trace], bool]:
+        """By id first; by text only within the time window, and only for those who may see texts."""
+        term = search_term.strip()
+        if not term:
+            return queryset, False
+        if (found := trace_id(term)) is not None:
+            return queryset.filter(pk=found), False
+        condition = Q(session_id__icontains=term) | Q(error_type__icontains=term)
+        if request.user.has_perm(VIEW_PAYLOAD):
+            for column in ("input_preview", "output_preview", "error_message"):
+                condition |= Q(**{f"{column}__icontains": term})
+        return queryset.filter(condition), False
+
+    @admin.display(description=_("time"))
+    def time(self, trace: Trace) -> Any:
+        """When it began."""
+        return trace.started_at
+
+    @admin.display(description=_("program"))
+    def program_version(self, trace: Trace) -> str:
+        """The program, with the version of its state where it has one."""
+        version = f" v{trace.version_number}" if trace.version_number else ""
+        return f"{trace.program_name}{version}"
+
+    @admin.display(description=_("status"))
+    def badge(self, trace: Trace) -> str:
+        """How it ended."""
+        return status_badge(trace)
+
+    @admin.display(description=_("input › output"))
+    def preview(self, trace: Trace) -> str:
+        """How the texts begin."""
+        answer = trace.output_preview or trace.error_type
+        return format_html(
+            '<span class="dspyserve-preview"><span>{}</span> <b aria-label="output">›</b> <span>{}</span></span>',
+            trace.input_preview,
+            answer,
+        )
+
+    @admin.display(description=_("duration"))
+    def took(self, trace: Trace) -> str:
+        """From admission to outcome."""
+        return wording.duration(trace.duration_ms)
+
+    @admin.display(description=_("first token"))
+    def first_token(self, trace: Trace) -> str:
+        """From admission."""
+        return wording.duration(trace.first_token_ms)
+
+    @admin.display(description=_("tokens"))
+    def token_counts(self, trace: Trace) -> str:
+        """In and out."""
+        return wording.tokens(trace.input_tokens, trace.output_tokens)
+
+    @admin.display(description=_("cost"))
+    def price(self, trace: Trace) -> str:
+        """In US dollars."""
+        return wording.cost(trace.cost)
+
+    @admin.display(description=_("spans"))
+    def steps(self, trace: Trace) -> str:
+        """How many, and how many of them failed."""
+        errors = ngettext("%d error", "%d errors", trace.error_count) % trace.error_count
+        return f"{trace.span_count} · {errors}" if trace.error_count else str(trace.span_count)
+
+    @admin.display(description=_("caller"))
+    def who(self, trace: Trace) -> str:
+        """The user, and the session that they named."""
+        return " · ".join(filter(None, (str(trace.user) if trace.user else "", trace.session_id))) or "–"
+
+    # The page
+
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
+    ) -> HttpResponse:
+        """The page of one trace; `?span=` chooses the span whose payload is shown."""
+        trace = self.get_object(request, unquote(object_id))
+        if trace is None:
+            return self._get_obj_does_not_exist_redirect(request, self.opts, object_id)  # type: ignore[attr-defined,no-any-return]
+        if not self.has_view_permission(request, trace):
+            raise PermissionDenied
+        context = {
+            **self.admin_site.each_context(request),
+            **_page(trace, request),
+            **(extra_context or {}),
+            "opts": self.opts,
+            "title": f"{trace.program_name} · {trace.id.hex}",
+            "has_delete_permission": self.has_delete_permission(request, trace),
+            "media": self.media,
+        }
+        return TemplateResponse(request, "admin/dspyserve/trace/page.html", context)
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Trace]:
+        """With the user, which list and page show."""
+        return super().get_queryset(request).select_related("user")
+
+    # Deleting
+
+    def get_actions(self, request: HttpRequest) -> Any:
+        """Without Django's own deletion, which loads every span."""
+        actions = super().get_actions(request)
+        actions.pop("delete_selected", None)
+        return actions
+
+    @admin.action(description=_("Delete the selected traces"), permissions=["delete"])
+    def delete_traces(self, request: HttpRequest, queryset: QuerySet[Trace]) -> HttpResponse | None:
+        """Delete, after a question."""
+        if request.POST.get("post"):
+            count = retention.delete(queryset.order_by())
+            self.message_user(request, _("%d traces were deleted.") % count, messages.SUCCESS)
+            return None
+        context = {
+            **self.admin_site.each_context(request),
+            "opts": self.opts,
+            "title": _("Delete traces?"),
+            "count": CappedPaginator(queryset, 1).count,
+            "cap": CappedPaginator.CAP,
+            "selected": request.POST.getlist(ACTION_CHECKBOX_NAME),
+            "select_across": request.POST.get("select_across", "0"),
+            "media": self.media,
+        }
+        return TemplateResponse(request, "admin/dspyserve/trace/delete.html", context)
+
+    def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
+        """What the page that asks before deleting one trace says: counts, not the spans themselves."""
+        traces = list(objs)
+        spans = sum(trace.span_count for trace in traces)
+        return [str(trace) for trace in traces], {"traces": len(traces), "spans": spans}, set(), []
+
+    def delete_model(self, request: HttpRequest, obj: Trace) -> None:
+        """One trace."""
+        retention.delete(Trace.objects.filter(pk=obj.pk))
+
+
+def status_badge(trace: Trace) -> str:
+    """Symbol, word and class."""
+    symbol = SYMBOLS.get(Trace.Status(trace.status), "")
+    return format_html(
+        '<span class="dspyserve-badge dspyserve-{}"><span aria-hidden="true">{}</span> {}</span>',
+        trace.status,
+        symbol,
+        trace.get_status_display(),
+    )
+
+
+def _page(trace: Trace, request: HttpRequest) -> dict[str, Any]:
+    spans = list(trace.spans.order_by("sequence")[: span_tree.MAX_SPANS + 1])
+    rows = span_tree.rows(trace, spans[: span_tree.MAX_SPANS])
+    may_read = request.user.has_perm(VIEW_PAYLOAD)
+    chosen = next((row.span for row in rows if row.span.span_id == request.GET.get("span")), None)
+    root = rows[0].span if rows else None
+    run = _payload(root) if may_read and root is not None else None
+    payload = (run if chosen == root else _payload(chosen)) if may_read and chosen is not None else None
+    return {
+        "trace": trace,
+        "badge": status_badge(trace),
+        "facts": _facts(trace),
+        "rows": rows,
+        "hidden_spans": max(trace.span_count - len(rows), 0),
+        "may_read": may_read,
+        "inputs": payloads.fields(run.inputs) if run else [],
+        "outputs": payloads.fields(run.outputs) if run else [],
+        "chosen": chosen,
+        "messages_of_span": payloads.messages(payload) if payload else [],
+        "sections": payloads.sections(payload) if payload else [],
+        "width": span_tree.WIDTH,
+    }
+
+
+def _payload(span: Span) -> SpanPayload | None:
+    return SpanPayload.objects.filter(pk=span.pk).first()
+
+
+def _facts(trace: Trace) -> list[tuple[Any, Any]]:
+    facts = [
+        (_("Duration"), wording.duration(trace.duration_ms)),
+        (_("First token"), wording.duration(trace.first_token_ms)),
+        (_("Tokens"), wording.tokens(trace.input_tokens, trace.output_tokens)),
+        (_("Cost"), wording.cost(trace.cost)),
+        (_("Model"), trace.model),
+        (_("LM calls"), trace.lm_calls),
+        (_("Spans"), trace.span_count),
+        (_("Errors"), trace.error_count),
+        (_("Started"), trace.started_at),
+        (_("Transport"), Trace.Transport(trace.transport).label if trace.transport in Trace.Transport else ""),
+        (_("User"), trace.user),
+        (_("Session"), trace.session_id),
+        (_("Tags"), ", ".join(map(str, trace.tags))),
+        (_("Request"), trace.request_id),
+    ]
+    return [(name, value) for name, value in facts if value not in (None, "")]

@@ -1,0 +1,27 @@
+"""Numbers as people read them."""
+
+from __future__ import annotations
+
+
+def duration(milliseconds: float | None) -> str:
+    """Milliseconds below a second, seconds below two minutes, then minutes."""
+    if milliseconds is None:
+        return "–"
+    if milliseconds < 1000:
+        return f"{milliseconds:.0f} ms" if milliseconds >= 10 else f"{milliseconds:.1f} ms"
+    seconds = milliseconds / 1000
+    return f"{seconds:.2f} s" if seconds < 120 else f"{seconds / 60:.1f} min"
+
+
+def cost(dollars: float | None) -> str:
+    """US dollars; a dash where nobody knows."""
+    if dollars is None:
+        return "–"
+    return "$0" if dollars == 0 else f"${dollars:.6f}".rstrip("0")
+
+
+def tokens(incoming: int | None, outgoing: int | None) -> str:
+    """Input and output tokens."""
+    if incoming is None and outgoing is None:
+        return "–"
+    return f"{incoming if incoming is not None else '–'} → {outgoing if outgoing is not None else '–'}"
