@@ -6,8 +6,6 @@ import os
 from typing import Any
 
 from django.contrib import admin
-from django.db import transaction
-from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
 from dspyserve.models import LanguageModel
@@ -33,10 +31,3 @@ class LanguageModelAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         if not row.api_key_env:
             return _("none named")
         return _("set") if os.environ.get(row.api_key_env) else _("missing")
-
-    @transaction.atomic
-    def save_model(self, request: HttpRequest, obj: LanguageModel, form: Any, change: bool) -> None:
-        """A new default takes the place of the old one."""
-        if obj.is_default:
-            LanguageModel.objects.filter(is_default=True).exclude(pk=obj.pk).update(is_default=False)
-        super().save_model(request, obj, form, change)

@@ -82,7 +82,10 @@ def _message(entry: Any) -> Message:
         return Message("", [Part("", _text(entry))])
     content = entry.get("content")
     extra = {name: value for name, value in entry.items() if name not in ("role", "content") and value}
-    return Message(str(entry.get("role", "")), folded(_content(content)) + fields(extra))
+    role, text = str(entry.get("role", "")), _content(content)
+    # The system's message explains the markers: folded, it would show the placeholders behind them.
+    parts = [Part("", text)] if role == "system" else folded(text)
+    return Message(role, parts + fields(extra))
 
 
 def _content(content: Any) -> str:

@@ -11,6 +11,8 @@ from django.core.exceptions import PermissionDenied
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
+from django.utils import timezone
+from django.utils.formats import date_format
 from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
@@ -41,12 +43,12 @@ class TraceAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         "time",
         "program_version",
         "badge",
-        "preview",
         "took",
-        "first_token",
         "token_counts",
         "price",
+        "preview",
         "steps",
+        "first_token",
         "transport",
         "who",
     )
@@ -103,7 +105,7 @@ class TraceAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     @admin.display(description=_("time"))
     def time(self, trace: Trace) -> Any:
         """When it began."""
-        return trace.started_at
+        return _moment(trace.started_at)
 
     @admin.display(description=_("program"))
     def program_version(self, trace: Trace) -> str:
@@ -256,6 +258,10 @@ def _page(trace: Trace, request: HttpRequest) -> dict[str, Any]:
     }
 
 
+def _moment(time: Any) -> str:
+    return date_format(timezone.localtime(time), "Y-m-d H:i:s")
+
+
 def _payload(span: Span) -> SpanPayload | None:
     return SpanPayload.objects.filter(pk=span.pk).first()
 
@@ -270,7 +276,7 @@ def _facts(trace: Trace) -> list[tuple[Any, Any]]:
         (_("LM calls"), trace.lm_calls),
         (_("Spans"), trace.span_count),
         (_("Errors"), trace.error_count),
-        (_("Started"), trace.started_at),
+        (_("Started"), _moment(trace.started_at)),
         (_("Transport"), Trace.Transport(trace.transport).label if trace.transport in Trace.Transport else ""),
         (_("User"), trace.user),
         (_("Session"), trace.session_id),

@@ -199,7 +199,9 @@ class Recorder(BaseCallback):
             messages = inputs.get("messages") or [{"role": "user", "content": inputs.get("prompt")}]
             given = {**getattr(instance, "kwargs", {}), **(inputs.get("kwargs") or {})}
             data["messages"] = snapshot(messages)
-            data["parameters"] = snapshot({k: v for k, v in given.items() if k not in _CLIENT_PARAMETERS})
+            data["parameters"] = snapshot(
+                {k: v for k, v in given.items() if v is not None and k not in _CLIENT_PARAMETERS}
+            )
         self._emit_start(call, data)
 
     def on_lm_end(self, call_id: str, outputs: Any, exception: BaseException | None = None) -> None:

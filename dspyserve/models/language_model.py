@@ -7,7 +7,7 @@ from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.core.validators import MinValueValidator, URLValidator
-from django.db import models
+from django.db import models, transaction
 from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
@@ -74,6 +74,17 @@ class LanguageModel(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+    @transaction.atomic
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        """Save; a new default takes the place of the old one."""
+        if self.is_default:
+            LanguageModel.objects.filter(is_default=True).exclude(pk=self.pk).update(is_default=False)
+        super().save(*args, **kwargs)
+
+    def validate_constraints(self, exclude: Any = None) -> None:
+        """All but that of the one default, which `save` sees to."""
+        super().validate_constraints({*(exclude or ()), "is_default"})
 
     def clean(self) -> None:
         """Refuse parameters that would hide a secret, and variables that are not meant to hold a key."""

@@ -7,7 +7,6 @@ from argparse import BooleanOptionalAction
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.db import transaction
 
 from dspyserve.management.rows import given, save
 from dspyserve.models import LanguageModel
@@ -39,12 +38,9 @@ class Command(BaseCommand):
         parser.add_argument("--cache", action=BooleanOptionalAction, help="answer equal calls from DSPy's cache")
         parser.add_argument("--default", action="store_true", default=None, help="for programs that choose none")
 
-    @transaction.atomic
     def handle(self, *args: Any, **options: Any) -> None:
-        """Save it, and make it the default where that is asked."""
+        """Save it."""
         row = LanguageModel.objects.filter(name=options["name"]).first() or LanguageModel(name=options["name"])
-        if options["default"]:
-            LanguageModel.objects.filter(is_default=True).exclude(pk=row.pk).update(is_default=False)
         done = save(row, given(options, _COLUMNS))
         self.stdout.write(f"language model {row.name}: {done}")
 
