@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +15,16 @@ from dspyserve import ContextThreadPoolExecutor, register
 
 PINNED_MODEL = "openai/gpt-4.1-mini"
 """What the `pinned` program's own language model is called."""
+
+
+def _pinned_from_environment() -> dspy.LM | None:
+    """What a test wants a server process to pin: an address and a key."""
+    given = os.environ.get("DSPYSERVE_TESTS_PINNED", "").split()
+    if not given:
+        return None
+    address, key = given
+    return dspy.LM(PINNED_MODEL, api_base=address, api_key=key, cache=False, num_retries=0)
+
 
 started: list[str] = []
 """The questions of `blocking` that have begun, in this process."""
@@ -81,7 +92,7 @@ class Pinned(dspy.Module):
     def __init__(self) -> None:
         super().__init__()
         self.own = dspy.Predict("question -> answer")
-        self.own.lm = self.lm
+        self.own.lm = self.lm or _pinned_from_environment()
         self.other = dspy.Predict("question -> answer")
 
     def forward(self, question: str) -> dspy.Prediction:

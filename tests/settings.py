@@ -30,6 +30,7 @@ PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 DSPYSERVE = {
     **DSPYSERVE,
     "TRACE_SPOOL": str(_DIRECTORY / f"spool-{os.environ.get('PYTEST_XDIST_WORKER', 'main')}"),
+    "POOL_QUEUE": int(os.environ.get("DSPYSERVE_TESTS_POOL_QUEUE", "128")),
     "WEBSOCKET_IDLE": float(os.environ.get("DSPYSERVE_TESTS_IDLE", "60")),
     "SSE_KEEPALIVE": float(os.environ.get("DSPYSERVE_TESTS_KEEPALIVE", "15")),
     "SHUTDOWN_GRACE": float(os.environ.get("DSPYSERVE_TESTS_GRACE", "10")),

@@ -213,7 +213,7 @@ class Recorder(BaseCallback):
     def on_adapter_format_start(self, call_id: str, instance: Any, inputs: dict[str, Any]) -> None:
         """A prompt is written: from here on it is known which adapter and signature the next LM call follows."""
         self.signal.check()
-        self._formats[ACTIVE_CALL_ID.get()] = (instance, inputs.get("signature"))
+        self._formats[ACTIVE_CALL_ID.get()] = (instance, _signature(inputs))
 
     def on_adapter_parse_start(self, call_id: str, instance: Any, inputs: dict[str, Any]) -> None:
         """An answer is read. Subclasses of adapters are wrapped twice: the inner of two nested calls is passed over."""
@@ -317,6 +317,14 @@ class Recorder(BaseCallback):
             output = signature.output_fields.get(name)
             if output is not None and output.annotation is str and isinstance(value, str):
                 self.settle(call.parent_id, predictor.name if predictor else "", name, value)
+
+
+def _signature(inputs: Mapping[str, Any]) -> Any:
+    """The signature that an adapter formats. Of a method that is wrapped twice only the bare arguments are told."""
+    if "signature" in inputs:
+        return inputs["signature"]
+    bare = [*inputs.get("args", ()), *inputs.get("kwargs", {}).values()]
+    return next((value for value in bare if isinstance(value, type) and issubclass(value, dspy.Signature)), None)
 
 
 def _lm_facts(call: _Call, exception: BaseException | None) -> dict[str, Any]:

@@ -31,7 +31,7 @@ class TokenStream:
         stream = self._calls.get(call_id)
         if stream is None:
             predictor = self._recorder.predictor_of(call_id)
-            if predictor is None:
+            if predictor is None or predictor[-1] is None:
                 return
             stream = self._calls[call_id] = _CallStream(self._recorder, *predictor)
         self._recorder.signal.check()
