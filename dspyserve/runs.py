@@ -152,8 +152,7 @@ class RunStream:
         self.trace_id = run.trace_id
         self._run = run
         self._reader = reader
-        self._task = run.start()
-        self._task.add_done_callback(_look_away)
+        run.start()
         self._is_over = False
 
     def __aiter__(self) -> AsyncIterator[Event]:
@@ -199,6 +198,9 @@ class _Run:
         live.add(self)
         task = asyncio.get_running_loop().create_task(self._arun(), context=contextvars.copy_context())
         task.add_done_callback(lambda _: live.remove(self))
+        task.add_done_callback(_look_away)
+        # The loop itself holds tasks weakly; the runs that are under way are held by `live`.
+        self._task = task
         return task
 
     def stop(self, reason: StopReason) -> None:
@@ -384,6 +386,6 @@ def _refuse_event_loop() -> None:
 
 
 def _look_away(task: asyncio.Task[Any]) -> None:
-    # The stream tells its error as an event; asyncio would log it as never retrieved.
+    # A stream tells its error as an event, and of a cancelled door nobody asks; asyncio would log it.
     if not task.cancelled():
         task.exception()

@@ -84,7 +84,8 @@ class ChatSplitter:
         if not self._is_text:
             start = line.lstrip()
             if match := _HEADER.match(start):
-                yield from self._begin(match.group(1), start[match.end() :], is_whole=is_whole)
+                # Cut from the line as the adapter cuts it: of an indented header, its own end counts as text.
+                yield from self._begin(match.group(1), line[match.end() :], is_whole=is_whole)
                 return
             if not is_whole and (not start or _HEADER_BEGINNING.fullmatch(start)):
                 self._line = line
