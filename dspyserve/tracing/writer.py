@@ -142,8 +142,8 @@ class TraceWriter:
         thread = threading.current_thread()
         try:
             self._restore()
-            while self._take(thread):
-                self._commit_batch()
+            while self._take(thread) and self._commit_batch():
+                pass
         finally:
             connections[store.database()].close()
 
@@ -158,14 +158,15 @@ class TraceWriter:
             self._batch = [self._queue.popleft() for _ in range(min(len(self._queue), settings().trace_batch))]
             return True
 
-    def _commit_batch(self) -> None:
+    def _commit_batch(self) -> bool:
+        """Commit the batch, however long it takes; False when the thread has to end before."""
         pause = _FIRST_PAUSE
         while True:
             try:
                 self._commit(self._batch)
             except store.DATABASE_AWAY as error:
                 if not self._wait_for_database(error, pause):
-                    return
+                    return False
                 pause = min(2 * pause, _LONGEST_PAUSE)
             else:
                 break
@@ -177,6 +178,7 @@ class TraceWriter:
         if was_away:
             logger.warning("The database takes traces again")
             self._restore()
+        return True
 
     def _commit(self, batch: Sequence[_Item]) -> None:
         try:
