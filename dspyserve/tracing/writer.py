@@ -104,6 +104,8 @@ class TraceWriter:
             left = [*self._batch, *self._queue]
             self._queue.clear()
             self._bytes = 0
+            if thread is None or not thread.is_alive():
+                self._batch = []
         if left:
             # Some may still be committed by a thread that hangs in the database: they are told apart at the next start.
             path = spool.save(item.rows for item in left)
