@@ -15,7 +15,8 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from contextlib import contextmanager, suppress
 from functools import cache
 from typing import Any
 
@@ -39,7 +40,8 @@ Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 UNWINDING = 2.0
 """Seconds between the moment when all executions are told to stop and the end, for them to end and say so."""
 
-GOING_AWAY = 1001
+GOING_AWAY = 4503
+"""The close code of sockets that are open at the end. Not 1001: Daphne refuses to send it."""
 _POLL = 0.05
 
 
@@ -55,8 +57,9 @@ class Drain:
 
     def __init__(self) -> None:
         self.has_begun = False
-        self.is_over = threading.Event()
+        self._is_over = threading.Event()
         self._lock = threading.Lock()
+        self._held: dict[int, tuple[asyncio.AbstractEventLoop, Scope, Send]] = {}
 
     def begin(self) -> None:
         """Refuse new executions, let those under way finish, then stop them. Returns at once."""
@@ -70,8 +73,19 @@ class Drain:
     def finish(self) -> None:
         """Wait until all is over and all traces are stored, or on disk."""
         self.begin()
-        self.is_over.wait(settings().shutdown_grace + UNWINDING)
+        self._is_over.wait(settings().shutdown_grace + UNWINDING)
+        self._let_go()
         writer.close()
+
+    @contextmanager
+    def held(self, scope: Scope, send: Send) -> Iterator[None]:
+        """While a request is answered or a socket is open."""
+        key = id(scope)
+        self._held[key] = (asyncio.get_running_loop(), scope, send)
+        try:
+            yield
+        finally:
+            del self._held[key]
 
     def watch_signals(self) -> None:
         """Begin at SIGTERM and SIGINT, then do what the server does at them."""
@@ -94,14 +108,24 @@ class Drain:
 
         reactor.addSystemEventTrigger("before", "shutdown", shut_down)  # type: ignore[attr-defined,arg-type]
 
+    def _let_go(self) -> None:
+        """Let the last answers out, and tell open sockets that the server goes away."""
+        for loop, scope, send in list(self._held.values()):
+            if scope["type"] == "websocket":
+                close = {"type": "websocket.close", "code": GOING_AWAY}
+                asyncio.run_coroutine_threadsafe(_try_to_send(send, close), loop)
+        end = time.monotonic() + UNWINDING
+        while self._held and time.monotonic() < end:
+            time.sleep(_POLL)
+
     def _drain(self) -> None:
         if live.wait(settings().shutdown_grace):
-            self.is_over.set()
+            self._is_over.set()
             return
         logger.warning("Stopping %d executions for the shutdown", len(live))
         live.stop_all()
         live.wait(UNWINDING)
-        self.is_over.set()
+        self._is_over.set()
 
     def _chained(self, previous: Callable[..., Any]) -> Callable[..., Any]:
         def handle(number: int, frame: Any) -> Any:
@@ -124,10 +148,9 @@ class _Server:
             await self._lifespan(receive, send)
             return
         self._restore()
-        if scope["type"] == "http":
-            await self._outlast_shutdown(self._http(scope, receive, send))
-        elif not await self._outlast_shutdown(self._websocket(scope, receive, send)):
-            await send({"type": "websocket.close", "code": GOING_AWAY})
+        work = self._http if scope["type"] == "http" else self._websocket
+        with self._drain.held(scope, send):
+            await self._outlast_shutdown(work(scope, receive, send))
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         limit = _BodyLimit(receive) if scope["path"].startswith(_api_path()) else None
@@ -143,28 +166,16 @@ class _Server:
             return
         await self._application(scope, receive, send)
 
-    async def _outlast_shutdown(self, work: Any) -> bool:
-        """Await `work`; False where it did not end by itself.
-
-        Daphne cancels all that is under way when it shuts down: it may finish within the drain all the same.
-        """
+    async def _outlast_shutdown(self, work: Any) -> None:
+        """Await `work`. Daphne cancels what is under way when it shuts down: it may finish within the drain."""
         task = asyncio.ensure_future(work)
         try:
             await asyncio.shield(task)
         except asyncio.CancelledError:
-            if self._drain.has_begun and not task.done():
-                await self._finish(task)
-                return not task.cancel()
+            if self._drain.has_begun:
+                await asyncio.wait({task}, timeout=settings().shutdown_grace + 2 * UNWINDING)
             task.cancel()
             raise
-        return True
-
-    async def _finish(self, task: asyncio.Future[None]) -> None:
-        end = time.monotonic() + settings().shutdown_grace + UNWINDING
-        while not task.done() and time.monotonic() < end and not self._drain.is_over.is_set():
-            await asyncio.wait({task}, timeout=_POLL)
-        # The last execution just ended: its answer is on its way.
-        await asyncio.wait({task}, timeout=10 * _POLL)
 
     def _restore(self) -> None:
         if not self._restored:
@@ -183,6 +194,12 @@ class _Server:
                 await asyncio.to_thread(self._drain.finish)
                 await send({"type": "lifespan.shutdown.complete"})
                 return
+
+
+async def _try_to_send(send: Send, message: MutableMapping[str, Any]) -> None:
+    # A socket that is closed already refuses, each server in its own way.
+    with suppress(Exception):
+        await send(message)
 
 
 class _BodyTooLarge(Exception):

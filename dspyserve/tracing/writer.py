@@ -43,6 +43,7 @@ class TraceWriter:
     """
 
     _thread: threading.Thread | None
+    _batch: list[_Item]
 
     def __init__(self) -> None:
         self._reset()
@@ -52,7 +53,7 @@ class TraceWriter:
     def store(self, rows: TraceRows) -> bool:
         """Hand over `rows` and wait, at most `TRACE_COMMIT_TIMEOUT`; True when they are committed."""
         stored = self._put(rows)
-        if self._is_away and not stored.done():
+        if self._is_stalled() and not stored.done():
             return False
         try:
             return stored.result(settings().trace_commit_timeout)
@@ -62,7 +63,7 @@ class TraceWriter:
     async def astore(self, rows: TraceRows) -> bool:
         """`store` without stopping the event loop."""
         stored = self._put(rows)
-        if self._is_away and not stored.done():
+        if self._is_stalled() and not stored.done():
             return False
         try:
             waiting = asyncio.shield(asyncio.wrap_future(stored))
@@ -77,8 +78,8 @@ class TraceWriter:
 
     @property
     def is_away(self) -> bool:
-        """Whether the last try to commit failed because of the database."""
-        return self._is_away
+        """Whether the database does not take traces at the moment."""
+        return self._is_stalled()
 
     @property
     def pending(self) -> int:
@@ -116,11 +117,17 @@ class TraceWriter:
     def _reset(self) -> None:
         self._changed = threading.Condition()
         self._queue: deque[_Item] = deque()
-        self._batch: list[_Item] = []
+        self._batch = []
+        self._batch_since = 0.0
         self._bytes = 0
         self._thread = None
         self._is_closing = False
         self._is_away = False
+
+    def _is_stalled(self) -> bool:
+        """Whether waiting is in vain: the database is away, or has had the batch at hand for longer than one waits."""
+        hangs = bool(self._batch) and time.monotonic() - self._batch_since > settings().trace_commit_timeout
+        return self._is_away or hangs
 
     def _put(self, rows: TraceRows) -> Future[bool]:
         item = _Item(rows)
@@ -157,6 +164,7 @@ class TraceWriter:
                     return False
                 if not self._changed.wait(_IDLE):
                     connections[store.database()].close()
+            self._batch_since = time.monotonic()
             self._batch = [self._queue.popleft() for _ in range(min(len(self._queue), settings().trace_batch))]
             return True
 

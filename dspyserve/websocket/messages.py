@@ -20,7 +20,6 @@ MAX_ID: Final = 200
 class CloseCode(IntEnum):
     """Why the server closes a socket."""
 
-    GOING_AWAY = 1001
     MALFORMED = 4400
     UNAUTHENTICATED = 4401
     FORBIDDEN = 4403
