@@ -52,7 +52,9 @@ class Event:
         """The event as clients get it; with `payloads` also the inputs and outputs of inner spans."""
         message: dict[str, Any] = {"type": self.type, "seq": self.seq, "trace_id": self.trace_id, "at": self.at}
         if self.span_id is not None:
-            message |= {"span_id": self.span_id, "parent_id": self.parent_id}
+            message["span_id"] = self.span_id
+        if self.parent_id is not None:
+            message["parent_id"] = self.parent_id
         if self.name is not None:
             message["name"] = self.name
         hidden = frozenset() if payloads or self.type in _PUBLIC_TYPES else PAYLOAD_KEYS
