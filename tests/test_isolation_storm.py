@@ -34,6 +34,8 @@ from tests.server import Server
 COUNT = 500
 DOORS = ("rest", "sse", "websocket", "aexecute", "astream", "execute")
 ADAPTERS = ("chat", "json", "xml", "chat", "json", "xml", "chat")
+WORDING = {"chat": "[[ ## completed ## ]]", "json": "JSON object", "xml": "XML tags"}
+"""What each adapter's prompts say and no other's."""
 LM_CALLS = {"echo": 1, "threaded": 2, "parallel": 6, "pooled": 4, "pinned": 2, "gathered": 4, "stateful": 1}
 PROGRAMS = tuple(LM_CALLS)
 MARKER = re.compile(r"marker-\d+-")
@@ -267,6 +269,10 @@ def check_traces(calls: list[Call]) -> None:
         assert trace.status == ("failed" if call.fails else "succeeded")
         stored = json.dumps([[p.inputs, p.outputs, p.messages] for p in payloads[call.trace_id]])
         assert set(MARKER.findall(stored)) == {call.marker}
+        adapter = ADAPTERS[PROGRAMS.index(call.program)]
+        prompts = [json.dumps(payload.messages) for payload in payloads[call.trace_id] if payload.messages]
+        assert prompts
+        assert all(WORDING[adapter] in prompt for prompt in prompts), (call, adapter)
         check_spans(call, trace)
 
 

@@ -101,7 +101,7 @@ def first_input(task: Task, message: str) -> str:
     start = _FIRST_INPUT.match(message)
     if start is None:
         return ""
-    ends = _ends_of_section(task, message) if start[1] else [message.find(f"\n</{start[2]}>")]
+    ends = _ends_of_section(task, message) if start[1] else [message.find(f"\n</{start[2]}>\n\n")]
     return message[start.end() : min((end for end in ends if end >= start.end()), default=None)].strip()
 
 

@@ -38,6 +38,11 @@ class Stats:
     aborted: int = 0
     """Answers and streams whose client went away."""
 
+    def reset(self) -> None:
+        """Begin anew; what is in flight stays so, for the loop's thread may count it down at any moment."""
+        self.requests = self.streams = self.aborted = 0
+        self.peak_in_flight = self.in_flight
+
 
 class Provider:
     """The ASGI application."""
@@ -60,7 +65,7 @@ class Provider:
         """Forget the requests, the counts and the attempts of ``fail_times``."""
         self.requests.clear()
         self._attempts.clear()
-        self.stats = Stats(in_flight=self.stats.in_flight, peak_in_flight=self.stats.in_flight)
+        self.stats.reset()
 
     async def __call__(self, scope: HTTPScope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
         exchange = Exchange(receive, send)

@@ -1,6 +1,7 @@
 """Sample values of a type, given as a JSON schema or as the Python annotation that DSPy prints in a prompt."""
 
 import ast
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -170,6 +171,6 @@ def _type(schema: Schema) -> str:
 
 def _within(value: float, schema: Schema, step: float) -> float:
     """The number moved between the bounds of the schema."""
-    low = schema.get("minimum", schema.get("exclusiveMinimum", value - step) + step)
-    high = schema.get("maximum", schema.get("exclusiveMaximum", value + step) - step)
+    low = schema.get("minimum", schema.get("exclusiveMinimum", -math.inf) + step)
+    high = schema.get("maximum", schema.get("exclusiveMaximum", math.inf) - step)
     return min(max(value, low), high)

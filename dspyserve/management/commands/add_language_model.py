@@ -32,7 +32,7 @@ class Command(BaseCommand):
         parser.add_argument("model", help="provider and model, such as openai/gpt-5-mini")
         parser.add_argument("--api-base", metavar="URL", help="the base URL of a compatible server")
         parser.add_argument("--api-key-env", metavar="VAR", help="the environment variable that holds the key")
-        parser.add_argument("--parameters", metavar="JSON", type=_json_object, help="sent with every call")
+        parser.add_argument("--parameters", metavar="JSON", help="sent with every call")
         parser.add_argument("--timeout", metavar="S", type=float, help="seconds per call")
         parser.add_argument("--num-retries", metavar="N", type=int, help="how often a failed call is tried again")
         parser.add_argument("--cache", action=BooleanOptionalAction, help="answer equal calls from DSPy's cache")
@@ -41,7 +41,10 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         """Save it."""
         row = LanguageModel.objects.filter(name=options["name"]).first() or LanguageModel(name=options["name"])
-        done = save(row, given(options, _COLUMNS))
+        values = given(options, _COLUMNS)
+        if "parameters" in values:
+            values["parameters"] = _json_object(values["parameters"])
+        done = save(row, values)
         self.stdout.write(f"language model {row.name}: {done}")
 
 

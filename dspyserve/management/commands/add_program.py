@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from argparse import BooleanOptionalAction
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
@@ -30,8 +29,9 @@ _COLUMNS = {
         "timeout",
         "trace_level",
         "access",
+        "is_enabled",
     )
-} | {"enable": "is_enabled"}
+}
 
 
 class Command(BaseCommand):
@@ -45,7 +45,7 @@ class Command(BaseCommand):
         parser.add_argument("--module", choices=Program.Module.values)
         parser.add_argument("--title")
         parser.add_argument("--description")
-        parser.add_argument("--language-model", metavar="NAME", type=_language_model)
+        parser.add_argument("--language-model", metavar="NAME", help="empty: the default one")
         parser.add_argument("--adapter", choices=Program.Adapter.values)
         parser.add_argument("--execution", choices=Program.Execution.values)
         parser.add_argument("--max-concurrency", metavar="N", type=int)
@@ -53,13 +53,17 @@ class Command(BaseCommand):
         parser.add_argument("--timeout", metavar="S", type=float)
         parser.add_argument("--trace-level", choices=Program.TraceLevel.values)
         parser.add_argument("--access", choices=Program.Access.values)
-        parser.add_argument("--enable", action=BooleanOptionalAction, help="whether it is served")
+        served = parser.add_mutually_exclusive_group()
+        served.add_argument("--enable", dest="is_enabled", action="store_true", default=None, help="serve it")
+        served.add_argument("--disable", dest="is_enabled", action="store_false", help="serve it no longer")
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Build it, and save it when that succeeded."""
         name = options["name"]
         row = Program.objects.filter(name=name).first() or Program(name=name)
         values = given(options, _COLUMNS)
+        if "language_model" in values:
+            values["language_model"] = _language_model(values["language_model"])
         is_code = row.source == Program.Source.CODE or name in registry
         if is_code and values.keys() & set(_SHAPE):
             raise CommandError(f"{name} is registered in code: its signature is written there")
@@ -83,9 +87,11 @@ def _build(row: Program, values: dict[str, Any]) -> None:
         raise CommandError(str(error)) from None
 
 
-def _language_model(name: str) -> LanguageModel:
+def _language_model(name: str) -> LanguageModel | None:
+    if not name:
+        return None
     row = LanguageModel.objects.filter(name=name).first()
     if row is None:
         known = ", ".join(LanguageModel.objects.values_list("name", flat=True))
-        raise CommandError(f"there is no language model named {name!r}; there are: {known}")
+        raise CommandError(f"there is no language model named {name!r}; there are: {known or 'none'}")
     return row

@@ -4,24 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Mapping
+from contextlib import aclosing
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from dspyserve import runs
 from dspyserve.encoding import decode, encode
-from dspyserve.errors import MalformedBody, RequestError
-from dspyserve.events import RUN_CANCELLED, RUN_END, TERMINAL, TOKEN, Caller, Event
+from dspyserve.errors import MalformedBody, RequestError, RunCancelled
+from dspyserve.events import RUN_CANCELLED, RUN_ERROR, Caller, Event
+from dspyserve.management.terminal import StreamPrinter, Terminal
 from dspyserve.models import Trace
 from dspyserve.problems import problem
 from dspyserve.programs.catalogue import catalogue
 
 _CALLER = Caller(transport=Trace.Transport.COMMAND)
 
+INTERRUPTED = 130
+"""The exit code of a command that Ctrl-C ended, as shells have it."""
+
+_UNWINDING = 10.0
+"""Seconds that an interrupted run gets to end and to leave its trace."""
+
 
 class Command(BaseCommand):
-    help = "Run a program and print its outputs."
+    help = "Run a program and print its outputs. Ctrl-C cancels it."
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Inputs and the way to print."""
@@ -34,94 +41,78 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Run it."""
-        name = options["name"]
         try:
-            given = self._inputs(name, options)
-            if options["stream"]:
-                asyncio.run(self._stream(name, given, options))
-            else:
-                self._run(name, given, options)
+            given = _inputs(options["name"], options["inputs"], options["document"])
+            way = self._stream if options["stream"] else self._run
+            failed = asyncio.run(way(options["name"], given, options["timeout"], as_json=options["json"]))
         except RequestError as error:
-            self._fail(problem(error), as_json=options["json"])
+            failed = problem(error)
+            if options["json"]:
+                self._print_json(failed)
+        if failed is not None:
+            _fail(failed, is_printed=options["json"])
 
-    def _inputs(self, name: str, options: dict[str, Any]) -> dict[str, Any]:
-        document = _parse(options["document"], "--inputs") if options["document"] else {}
-        if not isinstance(document, dict):
-            raise CommandError("--inputs must be a JSON object")
-        texts = {field.name for field in catalogue.get(name).schema.inputs if field.type is str}
-        for pair in options["inputs"]:
-            key, separator, value = pair.partition("=")
-            if not separator:
-                raise CommandError(f"{pair!r} is not of the form key=value")
-            document[key] = value if key in texts else _value(value)
-        return document
-
-    def _run(self, name: str, given: dict[str, Any], options: dict[str, Any]) -> None:
-        result = runs.execute(name, given, caller=_CALLER, timeout=options["timeout"], from_json=True)
-        if options["json"]:
-            self.stdout.write(encode(result.as_dict()).decode())
-            return
-        for field, value in result.outputs.items():
-            self.stdout.write(self.style.MIGRATE_HEADING(field))
-            self.stdout.write(_readable(value))
-        self._summarise(result.as_dict())
-
-    async def _stream(self, name: str, given: dict[str, Any], options: dict[str, Any]) -> None:
-        stream = await runs.astream(name, given, caller=_CALLER, timeout=options["timeout"], from_json=True)
-        printer = _Printer(self)
+    async def _run(
+        self, name: str, given: dict[str, Any], timeout: float | None, *, as_json: bool
+    ) -> dict[str, Any] | None:
         try:
-            async for event in stream:
-                if options["json"]:
-                    self.stdout.write(encode(event.as_dict()).decode())
+            result = await runs.aexecute(name, given, caller=_CALLER, timeout=timeout, from_json=True)
+        except asyncio.CancelledError:
+            # Ctrl-C: the run is stopping, and its trace still has to be stored.
+            await asyncio.to_thread(runs.live.wait, _UNWINDING)
+            raise RunCancelled("client") from None
+        if as_json:
+            self._print_json(result.as_dict())
+        else:
+            terminal = Terminal(self.stdout, self.style)
+            terminal.outputs(result.outputs)
+            terminal.summary(result.as_dict())
+        return None
+
+    async def _stream(
+        self, name: str, given: dict[str, Any], timeout: float | None, *, as_json: bool
+    ) -> dict[str, Any] | None:
+        stream = await runs.astream(name, given, caller=_CALLER, timeout=timeout, from_json=True)
+        printer = StreamPrinter(Terminal(self.stdout, self.style))
+        async with aclosing(stream):
+            while True:
+                try:
+                    event = await anext(stream)
+                except asyncio.CancelledError:
+                    # Ctrl-C: the stream goes on to its terminal event.
+                    stream.cancel()
+                    continue
+                if as_json:
+                    self._print_json(event.as_dict())
                 else:
                     printer.show(event)
-                if event.type in TERMINAL and event.type != RUN_END:
-                    failed = event.data.get("problem") or {"title": "Cancelled", "detail": event.data.get("reason", "")}
-                    self._fail(dict(failed), as_json=options["json"], is_printed=options["json"])
-                if event.type == RUN_END and not options["json"]:
-                    self._summarise({**event.data, "trace_id": event.trace_id})
-        finally:
-            stream.close()
+                if event.is_terminal:
+                    return _failure(event)
 
-    def _summarise(self, result: Mapping[str, Any]) -> None:
-        usage, cost = result["usage"], result["cost"]
-        parts = [
-            f"trace {result['trace_id']}",
-            f"{result['duration_ms']:.0f} ms",
-            f"{usage.get('input_tokens', '?')} + {usage.get('output_tokens', '?')} tokens",
-            "cost unknown" if cost is None else f"${cost:.6f}",
-        ]
-        self.stdout.write(self.style.HTTP_INFO(" · ".join(parts)))
-
-    def _fail(self, document: dict[str, Any], *, as_json: bool, is_printed: bool = False) -> None:
-        if as_json:
-            if not is_printed:
-                self.stdout.write(encode(document).decode())
-            sys.exit(1)
-        trace = f" (trace {document['trace_id']})" if document.get("trace_id") else ""
-        raise CommandError(f"{document['title']}: {document['detail']}{trace}")
+    def _print_json(self, document: dict[str, Any]) -> None:
+        self.stdout.write(encode(document).decode())
+        self.stdout.flush()
 
 
-class _Printer:
-    """Text deltas under a heading for each field of each predictor."""
+def _inputs(name: str, pairs: list[str], document: str | None) -> dict[str, Any]:
+    given = _document(document) if document else {}
+    texts = {field.name for field in catalogue.get(name).schema.inputs if field.type is str}
+    for pair in pairs:
+        key, separator, value = pair.partition("=")
+        if not separator:
+            raise CommandError(f"{pair!r} is not of the form key=value")
+        given[key] = value if key in texts else _value(value)
+    return given
 
-    def __init__(self, command: Command) -> None:
-        self._command = command
-        self._current: tuple[Any, ...] = ()
 
-    def show(self, event: Event) -> None:
-        out = self._command.stdout
-        if event.type == TOKEN:
-            current = (event.span_id, event.data["field"])
-            if current != self._current:
-                out.write("\n" if self._current else "", ending="")
-                title = ".".join(filter(None, (event.data["predictor"], event.data["field"])))
-                out.write(self._command.style.MIGRATE_HEADING(title))
-                self._current = current
-            out.write(event.data["delta"], ending="")
-            out.flush()
-        elif event.type in (RUN_END, RUN_CANCELLED) and self._current:
-            out.write("")
+def _document(text: str) -> dict[str, Any]:
+    try:
+        document = decode(text)
+    except MalformedBody:
+        raise CommandError("--inputs is not JSON") from None
+    if not isinstance(document, dict):
+        raise CommandError("--inputs must be a JSON object")
+    return document
 
 
 def _value(text: str) -> Any:
@@ -131,12 +122,17 @@ def _value(text: str) -> Any:
         return text
 
 
-def _parse(text: str, what: str) -> Any:
-    try:
-        return decode(text)
-    except MalformedBody:
-        raise CommandError(f"{what} is not JSON") from None
+def _failure(event: Event) -> dict[str, Any] | None:
+    """The problem that a terminal event tells; None for success."""
+    if event.type not in (RUN_ERROR, RUN_CANCELLED):
+        return None
+    told = event.data.get("problem")
+    return dict(told) if told else {**problem(RunCancelled(event.data["reason"])), "trace_id": event.trace_id}
 
 
-def _readable(value: Any) -> str:
-    return value if isinstance(value, str) else encode(value).decode()
+def _fail(document: dict[str, Any], *, is_printed: bool) -> None:
+    code = INTERRUPTED if document["code"] == RunCancelled.code else 1
+    if is_printed:
+        sys.exit(code)
+    trace = f" (trace {document['trace_id']})" if document.get("trace_id") else ""
+    raise CommandError(f"{document['title']}: {document['detail']}{trace}", returncode=code)
