@@ -84,7 +84,7 @@ def _build(row: Program, values: dict[str, Any]) -> None:
         program_schema(template)
         execution_mode(template, trial.execution)
     except DspyserveError as error:
-        raise CommandError(str(error)) from None
+        raise CommandError(" ".join(str(error).split())) from None
 
 
 def _language_model(name: str) -> LanguageModel | None:
