@@ -18,6 +18,9 @@ TOKEN: Final = "token"  # noqa: S105 - a piece of text, not a secret
 FIELD_RESET: Final = "field_reset"
 STATUS: Final = "status"
 
+RECORDER_KEY: Final = "dspyserve_recorder"
+"""Where DSPy's settings carry the recorder of a run: they reach `dspy.Parallel`'s threads, a ContextVar would not."""
+
 TERMINAL: Final = frozenset({RUN_END, RUN_ERROR, RUN_CANCELLED})
 
 PAYLOAD_KEYS: Final = frozenset({"inputs", "outputs", "messages", "parameters", "completion", "error"})

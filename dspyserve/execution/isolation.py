@@ -19,7 +19,8 @@ from dspy.utils.callback import ACTIVE_CALL_ID
 from dspy.utils.usage_tracker import UsageTracker
 
 from dspyserve.conf import settings
-from dspyserve.execution.recorder import RECORDER_KEY, Recorder
+from dspyserve.events import RECORDER_KEY
+from dspyserve.execution.recorder import Recorder
 from dspyserve.execution.token_stream import TokenStream
 from dspyserve.programs.served import ServedProgram
 

@@ -13,14 +13,11 @@ from typing import Any, Final
 import dspy
 from dspy.utils.callback import ACTIVE_CALL_ID, BaseCallback
 
-from dspyserve.events import FIELD_RESET, TOKEN, Event
+from dspyserve.events import FIELD_RESET, RECORDER_KEY, TOKEN, Event
 from dspyserve.execution.reader import EventReader
 from dspyserve.execution.snapshots import arguments, snapshot
 from dspyserve.execution.stopping import StopSignal
 from dspyserve.programs.served import PATH_ATTRIBUTE
-
-RECORDER_KEY: Final = "dspyserve_recorder"
-"""The key in DSPy's settings. They travel to `dspy.Parallel`'s threads; a ContextVar of our own would not."""
 
 _CLIENT_PARAMETERS: Final = frozenset({"api_key", "api_base", "base_url", "headers", "extra_headers", "timeout"})
 

@@ -11,9 +11,10 @@ from typing import Any
 
 import dspy
 import pytest
+from asgiref.sync import sync_to_async
 from dspy.clients.base_lm import GLOBAL_HISTORY
 
-from dspyserve import ContextThreadPoolExecutor, register, runs
+from dspyserve import ContextThreadPoolExecutor, register, runs, send_status
 from dspyserve.errors import Overloaded, ProgramError, RunCancelled, RunTimeout
 from dspyserve.execution.capacity import Gate, gates
 from dspyserve.models import LanguageModel, Program, Trace
@@ -143,8 +144,6 @@ class TestIsolation:
                 inner = runs.execute("threaded", {"question": question})
                 return dspy.Prediction(answer=inner.outputs["answer"], inner=inner.trace_id)
 
-        from asgiref.sync import sync_to_async
-
         name = await sync_to_async(serve)(Outer)
         result = await runs.aexecute(name, {"question": "q"})
         outer = await Trace.objects.aget(pk=result.trace_id)
@@ -173,6 +172,23 @@ class TestIsolation:
         events = [event async for event in await runs.astream("echo", inputs)]
         tokens = [event.data["delta"] for event in events if event.type == "token"]
         assert tokens == [events[-1].data["outputs"]["answer"]]
+
+
+class TestStatus:
+    async def test_a_program_tells_its_reader_from_every_thread(self, serve: Any) -> None:
+        class Telling(dspy.Module):
+            def forward(self, question: str) -> Any:
+                send_status(f"reading {question}")
+                with ContextThreadPoolExecutor(1) as pool:
+                    pool.submit(send_status, "in a pool").result()
+                return dspy.Prediction(answer=question)
+
+        name = await sync_to_async(serve)(Telling)
+        events = [event.as_dict() async for event in await runs.astream(name, {"question": "q"})]
+        assert [event["message"] for event in events if event["type"] == "status"] == ["reading q", "in a pool"]
+
+    def test_outside_of_an_execution_it_is_silent(self) -> None:
+        send_status("nobody hears")
 
 
 class TestStopping:
