@@ -34,11 +34,6 @@ def execution_mode(program: dspy.Module, wanted: str = "auto") -> Mode:
     return "async" if native and not _blocks(program) else "thread"
 
 
-def has_forward(program: dspy.Module) -> bool:
-    """Whether the program can be called without an event loop."""
-    return any("forward" in vars(cls) for cls in type(program).__mro__)
-
-
 def _defines(program: dspy.Module) -> dict[str, Any]:
     for cls in type(program).__mro__:
         found = {name: vars(cls)[name] for name in ("forward", "aforward") if name in vars(cls)}

@@ -111,9 +111,7 @@ class TestIsolation:
         before = len(GLOBAL_HISTORY)
         for program in ("echo", "threaded", "parallel", "pooled", "gathered"):
             await runs.aexecute(program, {"question": "q"})
-            template = runs.catalogue.get
         served = await runs.catalogue.aget("threaded")
-        assert template is not None
         assert (len(GLOBAL_HISTORY), len(served.lm.history), len(served.template.history)) == (before, 0, 0)
 
     async def test_threads_of_parallel_and_of_the_own_pool_are_recorded(self) -> None:
