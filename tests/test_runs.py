@@ -14,6 +14,7 @@ from dspyserve import runs
 from dspyserve.errors import Overloaded, ProgramError
 from dspyserve.events import Caller
 from dspyserve.models import Program, Trace
+from dspyserve.programs.catalogue import catalogue
 from dspyserve.tracing import store
 
 pytestmark = pytest.mark.usefixtures("language_model")
@@ -95,7 +96,7 @@ class TestTraces:
 
     async def test_off_leaves_none(self) -> None:
         await Program.objects.filter(name="echo").aupdate(trace_level="off")
-        runs.catalogue.forget()
+        catalogue.forget()
         result = await runs.aexecute("echo", {"question": "q"})
         assert result.trace_stored is False
         assert not await Trace.objects.aexists()
@@ -104,7 +105,7 @@ class TestTraces:
         def fail(record: Any) -> None:
             raise RuntimeError("a bug")
 
-        monkeypatch.setattr(runs, "build", fail)
+        monkeypatch.setattr("dspyserve.runs.run.build", fail)
         result = await runs.aexecute("echo", {"question": "q"})
         assert "answer" in result.outputs
         assert result.trace_stored is False

@@ -10,6 +10,7 @@ from django.test import Client
 
 from dspyserve import runs
 from dspyserve.models import LanguageModel, Program
+from dspyserve.programs.catalogue import catalogue
 
 PROGRAMS = "/admin/dspyserve/program/"
 MODELS = "/admin/dspyserve/languagemodel/"
@@ -72,7 +73,7 @@ class TestPrograms:
         row = Program.objects.get(name="qa")
         data = {**NEW, "title": row.title, "description": row.description, "language_model": other.pk}
         assert admin.post(f"{PROGRAMS}{row.pk}/change/", data).status_code == 302
-        stream_model = runs.catalogue.get("qa").lm.model
+        stream_model = catalogue.get("qa").lm.model
         assert stream_model == "demo/other"
 
 

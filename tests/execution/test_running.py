@@ -18,6 +18,7 @@ from dspyserve import ContextThreadPoolExecutor, register, runs, send_status
 from dspyserve.errors import Overloaded, ProgramError, RunCancelled, RunTimeout
 from dspyserve.execution.capacity import Gate, gates
 from dspyserve.models import LanguageModel, Program, Trace
+from dspyserve.programs.catalogue import catalogue
 from dspyserve.programs.registry import registry
 from dspyserve.programs.synchronise import synchronise
 from tests import dspy_programs
@@ -111,7 +112,7 @@ class TestIsolation:
         before = len(GLOBAL_HISTORY)
         for program in ("echo", "threaded", "parallel", "pooled", "gathered"):
             await runs.aexecute(program, {"question": "q"})
-        served = await runs.catalogue.aget("threaded")
+        served = await catalogue.aget("threaded")
         assert (len(GLOBAL_HISTORY), len(served.lm.history), len(served.template.history)) == (before, 0, 0)
 
     async def test_threads_of_parallel_and_of_the_own_pool_are_recorded(self) -> None:
@@ -251,7 +252,7 @@ class TestStopping:
 
 class TestCapacity:
     async def test_two_run_one_waits_the_rest_is_refused(self) -> None:
-        await runs.catalogue.aget("blocking")  # built, so that the calls are admitted in their order
+        await catalogue.aget("blocking")  # built, so that the calls are admitted in their order
         tasks = [asyncio.create_task(runs.aexecute("blocking", {"question": str(number)})) for number in range(3)]
         while len(dspy_programs.started) < 2:
             await asyncio.sleep(0.01)
@@ -303,7 +304,7 @@ class TestCapacity:
 
     async def test_concurrency_of_native_async_programs_is_bounded(self, provider: OpenAIServer) -> None:
         await Program.objects.filter(name="echo").aupdate(max_concurrency=3)
-        runs.catalogue.forget()
+        catalogue.forget()
         await asyncio.gather(*(runs.aexecute("echo", {"question": "@@delay=0.05@@"}) for _ in range(12)))
         assert provider.peak_in_flight == 3
 

@@ -1,0 +1,120 @@
+"""The calls themselves: in this thread, on the event loop, and as a stream of events."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+from asgiref.sync import async_to_sync
+
+from dspyserve.errors import Overloaded
+from dspyserve.events import Caller
+from dspyserve.execution.execution import Execution
+from dspyserve.execution.reader import EventReader
+from dspyserve.programs.catalogue import catalogue
+from dspyserve.runs.live import live
+from dspyserve.runs.result import RunResult
+from dspyserve.runs.run import Run
+from dspyserve.runs.stream import RunStream
+from dspyserve.tracing.writer import writer
+
+
+def execute(
+    name: str,
+    inputs: Mapping[str, Any],
+    *,
+    caller: Caller | None = None,
+    timeout: float | None = None,
+    from_json: bool = False,
+) -> RunResult:
+    """Execute the program `name` in the calling thread.
+
+    Args:
+        name: The program's name.
+        inputs: Its input fields. Python values are taken leniently; `from_json` takes them as strictly as JSON.
+        caller: Who asks, and what is remembered with the trace.
+        timeout: Seconds; bounded by the setting `MAX_TIMEOUT`.
+
+    Raises:
+        RequestError: one of the errors of `dspyserve.errors`, with its `trace_id` where the program was started.
+        RuntimeError: the calling thread runs an event loop, which this would stop; use `aexecute`.
+    """
+    _refuse_event_loop()
+    program = catalogue.get(name)
+    if program.mode == "async":
+        aresult: RunResult = async_to_sync(aexecute)(name, inputs, caller=caller, timeout=timeout, from_json=from_json)
+        return aresult
+    execution = Execution(program, program.schema.validate(inputs, from_json=from_json), timeout=timeout)
+    run = Run(execution, caller or Caller())
+    execution.admit(in_pool=False)
+    with live.holding(run):
+        outcome = execution.run()
+        stored = (rows := run.rows(outcome)) is not None and writer.store(rows)
+    if outcome.interrupt is not None:
+        raise outcome.interrupt
+    return run.conclude(outcome, rows, stored=stored)
+
+
+async def aexecute(
+    name: str,
+    inputs: Mapping[str, Any],
+    *,
+    caller: Caller | None = None,
+    timeout: float | None = None,
+    from_json: bool = False,
+) -> RunResult:
+    """Execute the program `name` without stopping the event loop; arguments and errors as those of `execute`.
+
+    When the awaiting task is cancelled, because its client left, the execution is stopped at its next call boundary.
+    """
+    run = await _admitted(name, inputs, caller, timeout, from_json=from_json)
+    task = run.start()
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        run.stop("client")
+        raise
+
+
+async def astream(
+    name: str,
+    inputs: Mapping[str, Any],
+    *,
+    caller: Caller | None = None,
+    timeout: float | None = None,
+    from_json: bool = False,
+) -> RunStream:
+    """Start the program `name` and give its events; arguments and errors as those of `execute`.
+
+    What is wrong before the start is raised here, what goes wrong later is the stream's terminal event.
+    """
+    reader = EventReader(asyncio.get_running_loop())
+    run = await _admitted(name, inputs, caller, timeout, from_json=from_json, reader=reader)
+    return RunStream(run, reader)
+
+
+async def _admitted(
+    name: str,
+    inputs: Mapping[str, Any],
+    caller: Caller | None,
+    timeout: float | None,
+    *,
+    from_json: bool,
+    reader: EventReader | None = None,
+) -> Run:
+    if live.is_draining:
+        raise Overloaded("The server is shutting down.", retry_after=1.0)
+    program = await catalogue.aget(name)
+    values = program.schema.validate(inputs, from_json=from_json)
+    execution = Execution(program, values, timeout=timeout, reader=reader)
+    execution.admit(in_pool=True)
+    return Run(execution, caller or Caller())
+
+
+def _refuse_event_loop() -> None:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return
+    raise RuntimeError("execute() would stop this thread's event loop: await aexecute() instead")
