@@ -22,8 +22,10 @@ class DspyserveConfig(AppConfig):
         os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "true")
         # Imports of models, which only work from here on.
         from dspyserve import checks  # noqa: F401, PLC0415
+        from dspyserve.execution.progress_bars import share_progress_bars  # noqa: PLC0415
         from dspyserve.programs.registry import autodiscover  # noqa: PLC0415
         from dspyserve.programs.synchronise import after_migrate  # noqa: PLC0415
 
+        share_progress_bars()
         autodiscover()
         post_migrate.connect(after_migrate, sender=self)
