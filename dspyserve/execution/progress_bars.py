@@ -25,5 +25,6 @@ def share_progress_bars() -> None:
     It empties the list of all progress bars of the process when it begins (`dspy/utils/parallelizer.py`, DSPy 3.4.1),
     disabled ones too; another thread between the making of its bar and its first use then fails with a KeyError.
     """
-    if not isinstance(tqdm.tqdm._instances, _SharedInstances):
-        tqdm.tqdm._instances = _SharedInstances(tqdm.tqdm._instances)
+    bars: Any = tqdm.tqdm
+    if not isinstance(bars._instances, _SharedInstances):
+        bars._instances = _SharedInstances(bars._instances)
