@@ -12,7 +12,8 @@ class _SharedInstances(WeakSet[Any]):
     """The list of a process's progress bars, which one thread may empty while another is just making its own."""
 
     def clear(self) -> None:
-        with tqdm.tqdm.get_lock():
+        bars: Any = tqdm.tqdm
+        with bars.get_lock():
             super().clear()
 
     def remove(self, item: Any) -> None:

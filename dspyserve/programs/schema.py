@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, Final, cast, get_type_hints
+from dataclasses import dataclass, replace
+from typing import Any, Final, Literal, cast, get_type_hints
 
 import dspy
-import orjson
 import pydantic
 from dspy.adapters.types.base_type import CUSTOM_TYPE_START_IDENTIFIER
 from dspy.adapters.utils import annotation_allows_none
@@ -16,7 +15,9 @@ from pydantic.json_schema import GenerateJsonSchema
 from pydantic_core import PydanticUndefined
 
 from dspyserve.conf import settings
+from dspyserve.encoding import encode
 from dspyserve.errors import Fault, InvalidInput, RegistrationError
+from dspyserve.programs import dspy_types
 
 PRIVILEGED: Final = frozenset({"config", "lm", "demos", "signature", "new_signature", "prediction", "_trace"})
 """Keyword arguments that `dspy.Predict` takes for itself; a field of that name would let a request body reach them."""
@@ -42,6 +43,10 @@ class _Schema(GenerateJsonSchema):
     def handle_invalid_for_json_schema(self, schema: Any, error_info: str) -> dict[str, Any]:
         return {}
 
+    def model_schema(self, schema: Any) -> dict[str, Any]:
+        known = dspy_types.published_schema(schema["cls"], as_output=self.mode == "serialization")
+        return super().model_schema(schema) if known is None else known
+
 
 class ProgramSchema:
     """Input and output fields of one program, their JSON Schemas, and the validation of inputs."""
@@ -51,11 +56,11 @@ class ProgramSchema:
             raise RegistrationError(f"input fields may not be named {', '.join(privileged)}: DSPy takes these itself")
         self.inputs = tuple(inputs)
         self.outputs = tuple(outputs)
-        self._model = _model("Inputs", inputs)
+        self._model = _model("Inputs", inputs, extra="forbid")
+        self._has_media = any(dspy_types.contains(field.type, *dspy_types.MEDIA) for field in inputs)
         self.input_schema = _json_schema(self._model, "validation")
-        self.output_schema = (
-            _json_schema(_model("Outputs", outputs), "serialization") if outputs else {"type": "object"}
-        )
+        # A program may return more than its signature says, as ReAct does its trajectory.
+        self.output_schema = _json_schema(_model("Outputs", outputs, extra="allow"), "serialization")
 
     def validate(self, inputs: Any, *, from_json: bool) -> dict[str, Any]:
         """The typed values of `inputs`. JSON is taken strictly (`"3"` is no int); Python values leniently.
@@ -67,15 +72,25 @@ class ProgramSchema:
             raise InvalidInput([Fault("/inputs", "An object of input fields is needed.")])
         if faults := list(_unsafe(inputs, "/inputs", 1)):
             raise InvalidInput(faults[:MAX_FAULTS])
-        try:
-            model = self._from_json(inputs) if from_json else self._model.model_validate(dict(inputs), strict=False)
-        except pydantic.ValidationError as error:
-            raise InvalidInput([_fault(entry) for entry in error.errors()[:MAX_FAULTS]]) from None
-        return {field.name: getattr(model, attribute) for attribute, field in _numbered(self.inputs)}
+        model = _validated(self._model, inputs, "/inputs", from_json=from_json)
+        values = {field.name: getattr(model, attribute) for attribute, field in _numbered(self.inputs)}
+        if self._has_media and (faults := [Fault(*fault) for fault in dspy_types.media_faults(values, "/inputs")]):
+            raise InvalidInput(faults[:MAX_FAULTS])
+        return values
 
-    def _from_json(self, inputs: Mapping[str, Any]) -> pydantic.BaseModel:
-        # Only JSON mode knows that a date is written as a string and a set as a list while "3" is no number.
-        return self._model.model_validate_json(orjson.dumps(inputs, option=orjson.OPT_NON_STR_KEYS))
+    def check_outputs(self, outputs: Any, pointer: str) -> None:
+        """Whether `outputs`, JSON of some of the program's output fields, fits them; `pointer` is where it stands.
+
+        Raises:
+            InvalidInput: with a pointer for every fault.
+        """
+        if not isinstance(outputs, Mapping):
+            raise InvalidInput([Fault(pointer, "An object of output fields is needed.")])
+        if faults := list(_unsafe(outputs, pointer, 1)):
+            raise InvalidInput(faults[:MAX_FAULTS])
+        fields = [replace(field, default=None) for field in self.outputs]
+        model = _model("Outputs", fields, extra="forbid" if fields else "allow")
+        _validated(model, outputs, pointer, from_json=True)
 
 
 def program_schema(
@@ -164,15 +179,21 @@ def _numbered(fields: tuple[Field, ...] | list[Field]) -> Iterator[tuple[str, Fi
     return ((f"field_{number}", field) for number, field in enumerate(fields))
 
 
-def _model(title: str, fields: list[Field]) -> type[pydantic.BaseModel]:
+def _model(title: str, fields: list[Field], *, extra: Literal["allow", "forbid"]) -> type[pydantic.BaseModel]:
     config = pydantic.ConfigDict(
-        extra="forbid", strict=True, arbitrary_types_allowed=True, title=title, protected_namespaces=()
+        extra=extra,
+        strict=True,
+        arbitrary_types_allowed=True,
+        title=title,
+        protected_namespaces=(),
+        ser_json_bytes="base64",
+        val_json_bytes="base64",
     )
     definitions: dict[str, Any] = {}
     for attribute, field in _numbered(fields):
         default = ... if field.default is PydanticUndefined else field.default
         info = pydantic.Field(default, alias=field.name, title=field.name, description=field.description or None)
-        definitions[attribute] = (field.type, info)
+        definitions[attribute] = (dspy_types.taken_from_json(field.type), info)
     return pydantic.create_model(title, __config__=config, **definitions)
 
 
@@ -205,13 +226,28 @@ def _unsafe_text(text: str) -> str | None:
     return None
 
 
-def _fault(entry: Any) -> Fault:
+def _validated(
+    model: type[pydantic.BaseModel], given: Mapping[str, Any], pointer: str, *, from_json: bool
+) -> pydantic.BaseModel:
+    try:
+        if not from_json:
+            return model.model_validate(dict(given), strict=False)
+        # Only JSON mode knows that a date is written as a string and a set as a list while "3" is no number.
+        return model.model_validate_json(encode(given))
+    except pydantic.ValidationError as error:
+        raise InvalidInput([_fault(entry, pointer) for entry in error.errors()[:MAX_FAULTS]]) from None
+    except TypeError:
+        # DSPy's types raise it from their constructors, which pydantic lets through.
+        raise InvalidInput([Fault(pointer, "A field of one of DSPy's types has members that it may not.")]) from None
+
+
+def _fault(entry: Any, pointer: str) -> Fault:
     location = "".join(f"/{_escape(part)}" for part in entry["loc"])
-    return Fault(f"/inputs{location}", _message(entry))
+    return Fault(f"{pointer}{location}", _message(entry))
 
 
 def _message(entry: Any) -> str:
-    messages = {"extra_forbidden": "Not an input of this program.", "missing": "This input is required."}
+    messages = {"extra_forbidden": "Not a field of this program.", "missing": "This field is required."}
     return str(messages.get(entry["type"], entry["msg"]))
 
 

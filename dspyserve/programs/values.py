@@ -8,12 +8,17 @@ import datetime
 import decimal
 import enum
 import math
+import re
 import uuid
+from collections import deque
 from collections.abc import Mapping
 from typing import Any, Final
 
 import dspy
 import pydantic
+from pydantic_core import to_jsonable_python
+
+from dspyserve.programs import dspy_types
 
 MAX_DEPTH: Final = 64
 """Deeper values come out as their type's name; beyond it a cyclic value would never end."""
@@ -42,8 +47,8 @@ def to_json(value: Any, depth: int = 0) -> Any:
     if depth > MAX_DEPTH:
         return f"<{type(value).__name__}>"
     if isinstance(value, Mapping):
-        return {str(key): to_json(item, depth + 1) for key, item in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
+        return {_key(key): to_json(item, depth + 1) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset | deque):
         return [to_json(item, depth + 1) for item in _ordered(value)]
     return _object_to_json(value, depth)
 
@@ -56,9 +61,7 @@ def _object_to_json(value: Any, depth: int) -> Any:
     if isinstance(value, dspy.Tool):
         return {"name": value.name, "desc": value.desc, "args": to_json(value.args, depth + 1)}
     if isinstance(value, pydantic.BaseModel):
-        # Not model_dump(): DSPy's types serialise as sentinel strings, so their fields are read instead.
-        named = {name: getattr(value, name) for name in type(value).model_fields}
-        return to_json({**named, **(value.model_extra or {})}, depth + 1)
+        return to_json(dspy_types.plain(value), depth + 1)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {part.name: to_json(getattr(value, part.name), depth + 1) for part in dataclasses.fields(value)}
     return _scalar_to_json(value)
@@ -68,9 +71,12 @@ def _scalar_to_json(value: Any) -> Any:
     if isinstance(value, datetime.datetime | datetime.date | datetime.time):
         return value.isoformat()
     if isinstance(value, datetime.timedelta):
-        return value.total_seconds()
+        return to_jsonable_python(value)
     if isinstance(value, bytes | bytearray):
-        return base64.b64encode(value).decode("ascii")
+        # The alphabet of `format: base64url`, as the schema says.
+        return base64.urlsafe_b64encode(value).decode("ascii")
+    if isinstance(value, re.Pattern):
+        return value.pattern
     if isinstance(value, float):
         return float(value) if math.isfinite(value) else str(float(value))
     if isinstance(value, bool | int):
@@ -80,6 +86,15 @@ def _scalar_to_json(value: Any) -> Any:
     if isinstance(value, type):
         return value.__name__
     return str(value)
+
+
+def _key(key: Any) -> str:
+    if isinstance(key, str) and not isinstance(key, enum.Enum):
+        return str(key)
+    if isinstance(key, bool):
+        return str(key).lower()
+    plain = to_json(key)
+    return plain if isinstance(plain, str) else str(plain)
 
 
 def _ordered(value: Any) -> list[Any]:

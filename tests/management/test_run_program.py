@@ -50,8 +50,8 @@ class TestInputs:
             (["question"], "'question' is not of the form key=value"),
             (["--inputs={"], "--inputs is not JSON"),
             (["--inputs=[]"], "--inputs must be a JSON object"),
-            ([], "Invalid input: /inputs/question: This input is required."),
-            (["question=q", "colour=red"], "Invalid input: /inputs/colour: Not an input of this program."),
+            ([], "Invalid input: /inputs/question: This field is required."),
+            (["question=q", "colour=red"], "Invalid input: /inputs/colour: Not a field of this program."),
         ],
     )
     def test_what_is_wrong_is_told_in_one_line(self, command: Command, arguments: list[str], told: str) -> None:
