@@ -20,6 +20,7 @@ from dspyserve.programs.values import to_json
 PIXEL = "data:image/png;base64,iVBORw0KGgo="
 SOUND = "UklGRiQAAABXQVZF"
 ToolCall = dspy.ToolCalls.ToolCall
+PythonCode: Any = dspy.Code["python"]
 
 
 class Album(pydantic.BaseModel):
@@ -38,7 +39,7 @@ class Media(dspy.Signature):
     files: dict[str, list[dspy.File]] | None = dspy.InputField()
     document: Document | None = dspy.InputField()
     history: dspy.History | None = dspy.InputField()
-    code: dspy.Code["python"] | None = dspy.InputField()  # type: ignore[type-arg]  # noqa: F821
+    code: PythonCode | None = dspy.InputField()
     reasoning: dspy.Reasoning | None = dspy.InputField()
     calls: dspy.ToolCalls | None = dspy.InputField()
     album: Album | None = dspy.InputField()
@@ -78,8 +79,8 @@ TAKEN: list[tuple[str, Any, Any]] = [
         {"messages": [{"question": "q", "answer": 1}]},
         dspy.History(messages=[{"question": "q", "answer": 1}]),
     ),
-    ("code", "print(1)", dspy.Code["python"](code="print(1)")),
-    ("code", {"code": "print(1)"}, dspy.Code["python"](code="print(1)")),
+    ("code", "print(1)", PythonCode(code="print(1)")),
+    ("code", {"code": "print(1)"}, PythonCode(code="print(1)")),
     ("reasoning", "Because.", dspy.Reasoning(content="Because.")),
     ("reasoning", {"content": "Because."}, dspy.Reasoning(content="Because.")),
     (
