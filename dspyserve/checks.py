@@ -9,15 +9,17 @@ from typing import Any, get_type_hints
 
 from django.apps import AppConfig
 from django.core import checks
+from django.db import DatabaseError
 
-from dspyserve.conf import KEYS, DspyserveSettings, given
+from dspyserve.conf import KEYS, DspyserveSettings, given, parse_rate
+from dspyserve.models import Program
 from dspyserve.programs.registry import registry
 
 
 @checks.register("dspyserve")
 def check_settings(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[checks.CheckMessage]:
-    """Unknown keys of `DSPYSERVE`, and values of the wrong type."""
-    return [*_unknown_keys(), *_wrong_types()]
+    """Unknown keys of `DSPYSERVE`, values of the wrong type, and rates that cannot be read."""
+    return [*_unknown_keys(), *_wrong_types(), *_wrong_rates()]
 
 
 @checks.register("dspyserve")
@@ -30,6 +32,27 @@ def check_registrations(app_configs: Sequence[AppConfig] | None, **_: Any) -> li
             id="dspyserve.E003",
         )
         for duplicate in registry.duplicates
+    ]
+
+
+@checks.register("dspyserve", deploy=True)
+def check_open_programs(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[checks.CheckMessage]:
+    """Every program that anybody may run."""
+    try:
+        names = sorted(
+            Program.objects.filter(access=Program.Access.PUBLIC, is_enabled=True).values_list("name", flat=True)
+        )
+    except DatabaseError:
+        # Checks also run before the first migration.
+        return []
+    return [
+        checks.Warning(
+            f"Everybody may run the program {name!r}, without credentials.",
+            hint="Set its access to authenticated or restricted, unless it is meant to be open.",
+            obj=name,
+            id="dspyserve.W001",
+        )
+        for name in names
     ]
 
 
@@ -52,6 +75,14 @@ def _wrong_types() -> Iterator[checks.CheckMessage]:
         key = field.name.upper()
         if key in given() and (wanted := _fault(given()[key], hints[field.name])):
             yield checks.Error(f"DSPYSERVE[{key!r}] must be {wanted}.", id="dspyserve.E002")
+
+
+def _wrong_rates() -> Iterator[checks.CheckMessage]:
+    for key in ("RATE_LIMIT_KEY", "RATE_LIMIT_USER", "RATE_LIMIT_ANONYMOUS"):
+        try:
+            parse_rate(str(given().get(key, "")))
+        except ValueError as error:
+            yield checks.Error(f"DSPYSERVE[{key!r}]: {error}.", id="dspyserve.E004")
 
 
 def _fault(value: Any, hint: Any) -> str | None:

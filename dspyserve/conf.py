@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from dataclasses import dataclass, fields
 from functools import cache
@@ -54,6 +55,16 @@ class DspyserveSettings:
     """Programs and language models are read again from the database when what is known is older than this."""
     api_key_env: tuple[str, ...] = ("*_API_KEY",)
     """Patterns of environment variable names that a language model's key may come from."""
+    api_bases: tuple[str, ...] = ("https://*", "http://127.0.0.1:*", "http://localhost:*", "http://[[]::1]:*")
+    """Patterns that the start of a language model's address, `scheme://host:port`, must match one of."""
+    batch_size: int = 100
+    """The most items of one batch."""
+    rate_limit_key: str = ""
+    """Requests that one API key may make, such as `600/min`; every item of a batch and every run on a socket counts."""
+    rate_limit_user: str = ""
+    """Requests that one signed-in user may make, likewise."""
+    rate_limit_anonymous: str = ""
+    """Requests that one address may make without credentials, likewise."""
     callbacks: tuple[str, ...] = ()
     """Dotted paths of DSPy callbacks (instances, or classes without arguments) that every execution gets."""
     trace_commit_timeout: float = 2.0
@@ -97,6 +108,24 @@ def settings() -> DspyserveSettings:
         if isinstance(value, list):
             known[name] = tuple(value)
     return DspyserveSettings(**known)
+
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_RATE = re.compile(r"(\d+)/(s|sec|second|m|min|minute|h|hour|d|day)")
+
+
+def parse_rate(rate: str) -> tuple[int, int] | None:
+    """`600/min` as requests and seconds; None for an empty string, which limits nothing.
+
+    Raises:
+        ValueError: it cannot be read.
+    """
+    if not rate:
+        return None
+    match = _RATE.fullmatch(rate)
+    if match is None or int(match[1]) == 0:
+        raise ValueError(f"{rate!r} is no rate such as 600/min (per s, min, h or day)")
+    return int(match[1]), _UNITS[match[2][0]]
 
 
 def _forget(*, setting: str, **_: Any) -> None:

@@ -5,15 +5,20 @@
     ├── ConfigurationError         a mistake in a stored row (LM, program, version) or in the settings
     └── RequestError               everything below reaches a client as a problem
         ├── MalformedBody          400
+        ├── InvalidHeader          400
         ├── Unauthenticated        401
         ├── Forbidden              403
         ├── NotFound               404
-        │   └── ProgramNotFound    404
+        │   ├── ProgramNotFound    404
+        │   └── TraceNotFound      404
         ├── MethodNotAllowed       405
+        ├── RequestInFlight        409
         ├── TooLarge               413
         ├── UnsupportedMediaType   415
         ├── InvalidInput           422, with one entry per fault
+        ├── KeyReused              422
         ├── RateLimited            429
+        ├── Throttled              429
         ├── RunCancelled           499
         ├── ProgramError           500
         ├── LMError                502
@@ -77,8 +82,14 @@ class MalformedBody(RequestError):
     code, status, title = "malformed_body", 400, "Malformed body"
 
 
+class InvalidHeader(RequestError):
+    """A header is not what the protocol asks for."""
+
+    code, status, title = "invalid_header", 400, "Invalid header"
+
+
 class Unauthenticated(RequestError):
-    """The program asks for credentials and none came."""
+    """Credentials are needed and none came, or those that came are not good."""
 
     code, status, title = "unauthenticated", 401, "Authentication required"
 
@@ -101,10 +112,22 @@ class ProgramNotFound(NotFound):
     code, title = "program_not_found", "No such program"
 
 
+class TraceNotFound(NotFound):
+    """No trace of this id is stored, or none that the caller may see."""
+
+    code, title = "trace_not_found", "No such trace"
+
+
 class MethodNotAllowed(RequestError):
     """The address exists, for another method."""
 
     code, status, title = "method_not_allowed", 405, "Method not allowed"
+
+
+class RequestInFlight(RequestError):
+    """A request with the same `Idempotency-Key` is under way."""
+
+    code, status, title = "request_in_flight", 409, "The same request is under way"
 
 
 class TooLarge(RequestError):
@@ -129,10 +152,22 @@ class InvalidInput(RequestError):
         super().__init__(detail or "; ".join(f"{fault.pointer}: {fault.message}" for fault in self.faults[:3]))
 
 
+class KeyReused(RequestError):
+    """The `Idempotency-Key` came before, with another request."""
+
+    code, status, title = "idempotency_key_reused", 422, "Idempotency key reused"
+
+
 class RateLimited(RequestError):
     """The language model's provider refused for now."""
 
     code, status, title = "rate_limited", 429, "Rate limited"
+
+
+class Throttled(RequestError):
+    """The caller has made as many requests as it may, for now."""
+
+    code, status, title = "throttled", 429, "Too many requests"
 
 
 class RunCancelled(RequestError):

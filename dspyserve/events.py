@@ -77,10 +77,18 @@ class Failure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:
-    """Who asked for a run, through which door, and what they want remembered with it."""
+    """Who asked for a run, through which door, and what they want remembered with it.
+
+    `trace_id` is the W3C trace id (32 hex digits) that the caller wants the trace to have, `parent_span_id` the span
+    (16 hex digits) that called; where the id is taken, the trace gets one of its own and remembers it as its link.
+    """
 
     transport: str = "python"
     user_id: Any = None
+    api_key_id: int | None = None
+    batch_id: str = ""
+    trace_id: str = ""
+    parent_span_id: str = ""
     session_id: str = ""
     tags: tuple[str, ...] = ()
     metadata: Mapping[str, Any] = field(default_factory=dict)
@@ -91,11 +99,12 @@ class Caller:
 class RunRecord:
     """Everything that one execution leaves behind; a trace is built from this and from nothing else.
 
-    Times are seconds since the epoch. `status` is one of `dspyserve.models.Trace.Status`; `cost` is in US dollars and
-    None where it is not known.
+    Times are seconds since the epoch. `linked_trace_id` is the id that the caller wanted and that another trace has.
+    `status` is one of `dspyserve.models.Trace.Status`; `cost` is in US dollars and None where it is not known.
     """
 
     trace_id: uuid.UUID
+    linked_trace_id: str
     program_id: int | None
     program_name: str
     version_id: int | None

@@ -11,8 +11,11 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "project.settings")
 # Before the imports below, which need the apps to be loaded.
 django_application = get_asgi_application()
 
+from django.conf import settings  # noqa: E402
+
 from dspyserve.asgi import serve  # noqa: E402
 from dspyserve.websocket.routing import websocket_urlpatterns  # noqa: E402
+from project.loopback import loopback_only  # noqa: E402
 
 application = serve(
     ProtocolTypeRouter(
@@ -22,3 +25,5 @@ application = serve(
         }
     )
 )
+if settings.DEMO_IS_OPEN:
+    application = loopback_only(application)

@@ -12,10 +12,13 @@ from typing import Any, Literal
 
 import dspy
 import pydantic
+from django.conf import settings
 from django.db.models import Count
 
 from dspyserve import ContextThreadPoolExecutor, register
 from dspyserve.models import Trace
+
+ACCESS: Literal["public", "authenticated"] = "public" if settings.DEMO_IS_OPEN else "authenticated"
 
 # --- A question and its answer ----------------------------------------------------------------------------------------
 
@@ -27,7 +30,7 @@ class AnswerQuestion(dspy.Signature):
     answer: str = dspy.OutputField(desc="a short answer to the question")
 
 
-@register("qa", title="Questions and answers", description="Thinks, then answers a question.", access="public")
+@register("qa", title="Questions and answers", description="Thinks, then answers a question.", access=ACCESS)
 def question_answering() -> dspy.Module:
     """A chain of thought: its reasoning streams before its answer does."""
     return dspy.ChainOfThought(AnswerQuestion)
@@ -57,7 +60,7 @@ class ExtractContact(dspy.Signature):
     "extract",
     title="Extraction",
     description="Turns a message into typed data: its writer, mood and topics.",
-    access="public",
+    access=ACCESS,
 )
 def extraction() -> dspy.Module:
     """A single prediction whose outputs are a pydantic model, a choice and a list."""
@@ -125,7 +128,7 @@ class UseTools(dspy.Signature):
     "agent",
     title="Agent",
     description="Answers with two tools: a calculator and a look into the stored traces.",
-    access="public",
+    access=ACCESS,
 )
 def agent() -> dspy.Module:
     """A ReAct agent. Its tools are synchronous, so it runs in a thread, where the Django ORM may be used."""
@@ -172,7 +175,7 @@ class Synthesise(dspy.Signature):
     "perspectives",
     title="Perspectives",
     description="Asks for several perspectives on a topic at the same time and brings them together.",
-    access="public",
+    access=ACCESS,
     outputs={"perspectives": list[str], "synthesis": str},
 )
 class Perspectives(dspy.Module):

@@ -7,6 +7,7 @@
 | `SECRET_KEY` | Django's secret key | made once, kept in `var/` |
 | `ALLOWED_HOSTS` | hosts, with commas | the loopback addresses |
 | `CSRF_TRUSTED_ORIGINS` | origins, with commas | none |
+| `CORS_ALLOWED_ORIGINS` | origins of pages that may call the API, with commas | none |
 | `DEBUG` | Django's debug mode | off |
 """
 
@@ -16,7 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import environ
+from corsheaders.defaults import default_headers
 from django.core.management.utils import get_random_secret_key
+
+from project.loopback import are_loopback
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 VAR_DIR = BASE_DIR / "var"
@@ -52,6 +56,9 @@ def _database(url: str) -> dict[str, Any]:
 SECRET_KEY = env.str("SECRET_KEY", default="") or _secret_key()
 DEBUG = env.bool("DEBUG", default=False)
 ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"])
+DEMO_IS_OPEN = are_loopback(ALLOWED_HOSTS)
+"""Whether anybody may run the demo programs. Only on this machine: `project/asgi.py` then refuses other clients."""
+
 CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
 
 INSTALLED_APPS = [
@@ -63,6 +70,7 @@ INSTALLED_APPS = [
     "django.contrib.messages",
     "django.contrib.staticfiles",
     "channels",
+    "corsheaders",
     "ninja",
     "dspyserve",
     "project",
@@ -70,6 +78,7 @@ INSTALLED_APPS = [
 
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
+    "corsheaders.middleware.CorsMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
@@ -77,6 +86,19 @@ MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
+
+CORS_ALLOWED_ORIGINS = env.list("CORS_ALLOWED_ORIGINS", default=[])
+CORS_URLS_REGEX = r"^/api/"
+CORS_ALLOW_HEADERS = (*default_headers, "idempotency-key", "last-event-id", "traceparent", "x-request-id")
+CORS_EXPOSE_HEADERS = (
+    "Idempotent-Replayed",
+    "RateLimit",
+    "RateLimit-Policy",
+    "Retry-After",
+    "X-Batch-Id",
+    "X-Request-ID",
+    "X-Trace-Id",
+)
 
 ROOT_URLCONF = "project.urls"
 ASGI_APPLICATION = "project.asgi.application"

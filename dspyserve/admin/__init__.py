@@ -1,10 +1,11 @@
-"""The admin door: language models, programs, and the browser of traces.
+"""The admin door: language models, programs, API keys, and the browser of traces.
 
 May import everything below it, and no other door.
 """
 
+from dspyserve.admin.api_key import APIKeyAdmin
 from dspyserve.admin.language_model import LanguageModelAdmin
 from dspyserve.admin.program import ProgramAdmin
 from dspyserve.admin.trace import TraceAdmin
 
-__all__ = ["LanguageModelAdmin", "ProgramAdmin", "TraceAdmin"]
+__all__ = ["APIKeyAdmin", "LanguageModelAdmin", "ProgramAdmin", "TraceAdmin"]

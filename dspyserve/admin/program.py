@@ -80,6 +80,9 @@ class ProgramAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     list_filter = ("source", "access", "is_enabled")
     list_select_related = ("language_model", "active_version")
     search_fields = ("name", "title", "description")
+    # Not autocomplete_fields: a project need not have its users and groups in this admin.
+    raw_id_fields = ("users",)
+    filter_horizontal = ("groups",)
     readonly_fields = ("origin", "inputs", "outputs", "created_at", "updated_at")
 
     class Media:
@@ -99,7 +102,7 @@ class ProgramAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
             (None, {"fields": ("name", "title", "description", "origin", *shape)}),
             (_("Running"), {"fields": ("language_model", "adapter", "execution", "timeout", "active_version")}),
             (_("Limits"), {"fields": ("max_concurrency", "max_queue")}),
-            (_("Access and traces"), {"fields": ("is_enabled", "access", "trace_level")}),
+            (_("Access and traces"), {"fields": ("is_enabled", "access", "users", "groups", "trace_level")}),
             *contract,
             (_("History"), {"fields": ("created_at", "updated_at")}),
         ]

@@ -22,23 +22,41 @@ class RunBody:
     options: RunOptions
 
 
-def read_run(request: HttpRequest) -> RunBody:
-    """The body of a call to a program.
+def read_object(request: HttpRequest) -> dict[str, Any]:
+    """The body, a JSON object.
 
     Raises:
         UnsupportedMediaType: it is not declared as JSON.
         TooLarge: it is larger than the setting `MAX_BODY`.
         MalformedBody: it is not a JSON object.
-        InvalidInput: something beside the inputs is wrong.
     """
     if request.content_type != "application/json":
         raise UnsupportedMediaType("Send JSON, with the header Content-Type: application/json.")
     body = decode(_bytes(request))
     if not isinstance(body, dict):
         raise MalformedBody("The body must be a JSON object.")
+    return body
+
+
+def read_run(request: HttpRequest) -> RunBody:
+    """The body of a call to a program; raises as `read_object` does, and also:
+
+    Raises:
+        InvalidInput: something beside the inputs is wrong.
+    """
+    body = read_object(request)
     if "inputs" not in body:
         raise InvalidInput([Fault("/inputs", "This field is required.")])
     return RunBody(body["inputs"], run_options({key: value for key, value in body.items() if key != "inputs"}))
+
+
+def read_batch(request: HttpRequest) -> RunBody:
+    """The body of a batch, whose `inputs` are a list; raises as `read_run` does, and where there are too many items."""
+    body = read_run(request)
+    limit = settings().batch_size
+    if not isinstance(body.inputs, list) or not 0 < len(body.inputs) <= limit:
+        raise InvalidInput([Fault("/inputs", f"A list of 1 to {limit} objects of input fields is needed.")])
+    return body
 
 
 def too_large() -> TooLarge:

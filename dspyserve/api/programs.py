@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseBase, StreamingHttpResponse
 from ninja import Router
 
 from dspyserve import runs
-from dspyserve.access.permissions import check_may_run, may_see_payloads, visible_programs
+from dspyserve.access.identity import Identity
+from dspyserve.access.permissions import Right, check_may_run, may, visible_programs
+from dspyserve.api.batch import answer_batch
 from dspyserve.api.bodies import read_run
-from dspyserve.api.callers import caller, user_of
+from dspyserve.api.callers import admit, caller, identify
+from dspyserve.api.idempotency import once
 from dspyserve.api.responses import json_response
 from dspyserve.api.sse import sse_response
 from dspyserve.models import Program, Trace
@@ -44,7 +47,7 @@ _BODY: dict[str, Any] = {
 @router.get("", summary="List the programs that you may run")
 async def list_programs(request: HttpRequest) -> HttpResponse:
     """`{"items": [{"name", "title", "description"}]}`."""
-    programs = await visible_programs(await user_of(request), await catalogue.arows())
+    programs = await visible_programs(await admit(request), await catalogue.arows())
     return json_response({"items": [_summary(program) for program in programs]})
 
 
@@ -66,38 +69,50 @@ async def describe_program(request: HttpRequest, name: str) -> HttpResponse:
 @router.post("/{name}", summary="Run a program", openapi_extra=_BODY)
 async def run_program(request: HttpRequest, name: str) -> HttpResponse:
     """Run the program and answer with its outputs, when its trace is stored."""
-    user = await _authorised(request, name)
+    identity = await _authorised(request, name)
     body = read_run(request)
-    result = await runs.aexecute(
-        name,
-        body.inputs,
-        caller=caller(request, user, body.options, Trace.Transport.REST),
-        timeout=body.options.timeout,
-        from_json=True,
-    )
-    return json_response(result.as_dict(), trace_id=result.trace_id)
+
+    async def answer() -> HttpResponse:
+        result = await runs.aexecute(
+            name,
+            body.inputs,
+            caller=caller(request, identity, body.options, Trace.Transport.REST),
+            timeout=body.options.timeout,
+            from_json=True,
+        )
+        return json_response(result.as_dict(), trace_id=result.trace_id)
+
+    return await once(request, identity, answer)
+
+
+@router.post("/{name}/batch", summary="Run a program with many inputs")
+async def batch_program(request: HttpRequest, name: str) -> HttpResponseBase:
+    """Run the program once for every item and answer with a result or a problem for each."""
+    identity = await identify(request)
+    await check_may_run(identity, await catalogue.arow(name))
+    return await answer_batch(request, identity, name)
 
 
 @router.post("/{name}/stream", summary="Run a program and stream its events", openapi_extra=_BODY)
 async def stream_program(request: HttpRequest, name: str) -> StreamingHttpResponse:
     """Run the program and answer with its events, as they happen, to the one that ends it."""
-    user = await _authorised(request, name)
+    identity = await _authorised(request, name)
     body = read_run(request)
-    payloads = await may_see_payloads(user)
+    payloads = await may(identity, Right.VIEW_PAYLOADS)
     stream = await runs.astream(
         name,
         body.inputs,
-        caller=caller(request, user, body.options, Trace.Transport.SSE),
+        caller=caller(request, identity, body.options, Trace.Transport.SSE),
         timeout=body.options.timeout,
         from_json=True,
     )
     return sse_response(stream, payloads=payloads)
 
 
-async def _authorised(request: HttpRequest, name: str) -> Any:
-    user = await user_of(request)
-    await check_may_run(user, await catalogue.arow(name))
-    return user
+async def _authorised(request: HttpRequest, name: str) -> Identity:
+    identity = await admit(request)
+    await check_may_run(identity, await catalogue.arow(name))
+    return identity
 
 
 def _summary(program: Program) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 
+from dspyserve.access.throttling import Quota
 from dspyserve.encoding import encode
 from dspyserve.errors import RequestError
 from dspyserve.problems import MEDIA_TYPE, problem
@@ -32,7 +33,7 @@ def problem_response(error: RequestError) -> HttpResponse:
     if error.retry_after is not None:
         response["Retry-After"] = str(math.ceil(error.retry_after))
     if error.status == 401:
-        response["WWW-Authenticate"] = "Session"
+        response["WWW-Authenticate"] = "Bearer"
     return response
 
 
@@ -46,8 +47,16 @@ def request_id(request: HttpRequest) -> str:
     return known
 
 
+def set_quota(request: HttpRequest, quota: Quota | None) -> None:
+    """Remember what the caller has left, for the headers of the answer."""
+    request._dspyserve_quota = quota  # type: ignore[attr-defined]
+
+
 def finished(request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
     """`response` with the headers of every answer."""
     response["X-Request-ID"] = request_id(request)
+    quota: Quota | None = getattr(request, "_dspyserve_quota", None)
+    for name, value in quota.headers().items() if quota else ():
+        response[name] = value
     response.setdefault("Cache-Control", "no-store")
     return response

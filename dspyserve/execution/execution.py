@@ -56,9 +56,13 @@ class Execution:
         *,
         timeout: float | None = None,
         reader: EventReader | None = None,
+        trace_id: uuid.UUID | None = None,
     ) -> None:
-        """`inputs` are validated values; `timeout` is in seconds and bounded by the setting `MAX_TIMEOUT`."""
-        self.trace_id: uuid.UUID = uuid7()
+        """`inputs` are validated values; `timeout` is in seconds and bounded by the setting `MAX_TIMEOUT`.
+
+        `trace_id` is one that no other execution has; by default a UUIDv7 of its own.
+        """
+        self.trace_id: uuid.UUID = trace_id or uuid7()
         self.program = program
         self.inputs = inputs
         self.started_at = time.time()

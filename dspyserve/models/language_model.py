@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fnmatch import fnmatchcase
 from typing import Any
+from urllib.parse import urlsplit
 
 from django.core.exceptions import ValidationError
 from django.core.validators import MinValueValidator, URLValidator
@@ -17,6 +18,8 @@ SECRET_PARAMETERS = frozenset(
     {"api_key", "api_base", "base_url", "headers", "extra_headers", "azure_ad_token_provider"}
 )
 """Client settings that `parameters` may not hold: a key is named by variable, an address has a field of its own."""
+
+_PORTS = {"http": 80, "https": 443}
 
 
 class LanguageModel(models.Model):
@@ -95,6 +98,8 @@ class LanguageModel(models.Model):
         if self.api_key_env and not is_allowed_key_variable(self.api_key_env):
             patterns = ", ".join(settings().api_key_env)
             errors["api_key_env"] = _("Only variables that match %(patterns)s may be named.") % {"patterns": patterns}
+        if self.api_base and (fault := api_base_fault(self.api_base)):
+            errors["api_base"] = fault
         if self.model.endswith("/"):
             errors["model"] = _("A provider without a model.")
         if errors:
@@ -104,6 +109,22 @@ class LanguageModel(models.Model):
 def is_allowed_key_variable(name: str) -> bool:
     """Whether the setting `API_KEY_ENV` lets a language model read the environment variable `name`."""
     return any(fnmatchcase(name, pattern) for pattern in settings().api_key_env)
+
+
+def api_base_fault(address: str) -> str | None:
+    """What is wrong with `address` in the eyes of the setting `API_BASES`; None where nothing is."""
+    try:
+        parts = urlsplit(address)
+        port = parts.port
+    except ValueError:
+        return str(_("Not an address."))
+    if "@" in parts.netloc or "\\" in address:
+        return str(_("An address without user and password is needed."))
+    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
+    start = f"{parts.scheme}://{host}:{port or _PORTS.get(parts.scheme, '')}"
+    if host and any(fnmatchcase(start, pattern) for pattern in settings().api_bases):
+        return None
+    return str(_("%(start)s matches none of the setting API_BASES.") % {"start": start})
 
 
 def _parameters_fault(parameters: Any) -> str | None:

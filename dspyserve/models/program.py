@@ -41,7 +41,7 @@ class Program(models.Model):
     class Access(models.TextChoices):
         PUBLIC = "public", _("Everybody")
         AUTHENTICATED = "authenticated", _("Authenticated callers")
-        RESTRICTED = "restricted", _("Callers with the permission to run programs")
+        RESTRICTED = "restricted", _("Callers with the permission to run it")
 
     name = models.SlugField(_("name"), max_length=100, unique=True, help_text=_("Part of the program's address."))
     title = models.CharField(_("title"), max_length=200, blank=True)
@@ -75,6 +75,16 @@ class Program(models.Model):
     trace_level = models.CharField(_("traces"), max_length=10, choices=TraceLevel, default=TraceLevel.FULL)
     is_enabled = models.BooleanField(_("enabled"), default=True)
     access = models.CharField(_("access"), max_length=20, choices=Access, default=Access.AUTHENTICATED)
+    users = models.ManyToManyField(
+        django_settings.AUTH_USER_MODEL,
+        blank=True,
+        related_name="+",
+        verbose_name=_("users"),
+        help_text=_("May run it while it is restricted, without the permission to run every restricted program."),
+    )
+    groups = models.ManyToManyField(
+        "auth.Group", blank=True, related_name="+", verbose_name=_("groups"), help_text=_("Likewise.")
+    )
     active_version = models.ForeignKey(
         "ProgramVersion",
         on_delete=models.SET_NULL,

@@ -16,8 +16,9 @@ from dspyserve.models.program import Program, ProgramVersion
 class Trace(models.Model):
     """One execution. The id is a UUIDv7 whose 32 hex digits are the W3C trace id.
 
-    The references to program, version and user carry no database constraint: a trace outlives what it points to, and a
-    batch of traces must not fail because one of their users was deleted a moment ago.
+    The references to program, version, user and API key carry no database constraint: a trace outlives what it points
+    to, and a batch of traces must not fail because one of their users was deleted a moment ago. `batch_id` is shared by
+    the items of a batch request.
     """
 
     class Status(models.TextChoices):
@@ -69,7 +70,23 @@ class Trace(models.Model):
         related_name="+",
         verbose_name=_("user"),
     )
+    api_key = models.ForeignKey(
+        "APIKey",
+        on_delete=models.SET_NULL,
+        null=True,
+        db_constraint=False,
+        db_index=False,
+        related_name="+",
+        verbose_name=_("API key"),
+    )
     session_id = models.CharField(_("session"), max_length=200, blank=True)
+    batch_id = models.CharField(_("batch"), max_length=32, blank=True)
+    linked_trace_id = models.CharField(
+        _("linked trace"),
+        max_length=32,
+        blank=True,
+        help_text=_("The trace id that the caller gave, where another execution has it already."),
+    )
     request_id = models.CharField(_("request"), max_length=200, blank=True)
     tags = models.JSONField(_("tags"), default=list)
     metadata = models.JSONField(_("metadata"), default=dict)
@@ -104,7 +121,10 @@ class Trace(models.Model):
         verbose_name = _("trace")
         verbose_name_plural = _("traces")
         ordering = ["-started_at", "-id"]
-        permissions = [("view_payload", _("Can view inputs, outputs and messages of traces"))]
+        permissions = [
+            ("view_payload", _("Can view inputs, outputs and messages of traces")),
+            ("export_trace", _("Can export traces")),
+        ]
         indexes = [
             models.Index(fields=["-started_at", "-id"], name="dspyserve_trace_time"),
             models.Index(fields=["program", "-started_at", "-id"], name="dspyserve_trace_program"),
@@ -114,6 +134,7 @@ class Trace(models.Model):
             models.Index(
                 fields=["session_id", "-started_at", "-id"], condition=~Q(session_id=""), name="dspyserve_trace_session"
             ),
+            models.Index(fields=["batch_id"], condition=~Q(batch_id=""), name="dspyserve_trace_batch"),
             models.Index(
                 fields=["user", "-started_at", "-id"], condition=Q(user__isnull=False), name="dspyserve_trace_user"
             ),

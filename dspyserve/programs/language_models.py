@@ -9,7 +9,7 @@ import dspy
 
 from dspyserve.errors import ConfigurationError
 from dspyserve.models import LanguageModel
-from dspyserve.models.language_model import SECRET_PARAMETERS, is_allowed_key_variable
+from dspyserve.models.language_model import SECRET_PARAMETERS, api_base_fault, is_allowed_key_variable
 from dspyserve.programs.demo_engine import AsyncDemoEngine, DemoEngine
 
 DEMO_PREFIX = "demo/"
@@ -23,7 +23,8 @@ def build_language_model(row: LanguageModel) -> dspy.LM:
     """The template that executions copy: it holds the connection pools, which the copies share.
 
     Raises:
-        ConfigurationError: the key's variable is not allowed or not set, or DSPy refuses the parameters.
+        ConfigurationError: the address or the key's variable is not allowed, the key is not set, or DSPy refuses
+            the parameters.
     """
     try:
         if row.model.startswith(DEMO_PREFIX):
@@ -57,6 +58,8 @@ def _parameters(row: LanguageModel) -> dict[str, Any]:
 def _client(row: LanguageModel) -> dict[str, str]:
     client = {}
     if row.api_base:
+        if fault := api_base_fault(row.api_base):
+            raise ConfigurationError(f"language model {row.name!r} may not call {row.api_base}: {fault}")
         client = {"api_base": row.api_base, "api_key": NO_KEY}
     if row.api_key_env:
         client["api_key"] = _key(row)

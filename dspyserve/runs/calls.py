@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import uuid
 from collections.abc import Mapping
 from typing import Any
 
-from asgiref.sync import async_to_sync
+from asgiref.sync import async_to_sync, sync_to_async
 
 from dspyserve.errors import Overloaded
 from dspyserve.events import Caller
@@ -17,6 +18,7 @@ from dspyserve.runs.live import live
 from dspyserve.runs.result import RunResult
 from dspyserve.runs.run import Run
 from dspyserve.runs.stream import RunStream
+from dspyserve.tracing.claims import claim
 from dspyserve.tracing.writer import writer
 
 
@@ -41,12 +43,15 @@ def execute(
         RuntimeError: the calling thread runs an event loop, which this would stop; use `aexecute`.
     """
     _refuse_event_loop()
+    caller = caller or Caller()
     program = catalogue.get(name)
     if program.mode == "async":
         aresult: RunResult = async_to_sync(aexecute)(name, inputs, caller=caller, timeout=timeout, from_json=from_json)
         return aresult
-    execution = Execution(program, program.schema.validate(inputs, from_json=from_json), timeout=timeout)
-    run = Run(execution, caller or Caller())
+    values = program.schema.validate(inputs, from_json=from_json)
+    trace_id = _wanted_id(caller)
+    execution = Execution(program, values, timeout=timeout, trace_id=trace_id)
+    run = Run(execution, caller, _link(caller, trace_id))
     execution.admit(in_pool=False)
     with live.holding(run):
         outcome = execution.run()
@@ -105,11 +110,25 @@ async def _admitted(
 ) -> Run:
     if live.is_draining:
         raise Overloaded("The server is shutting down.", retry_after=1.0)
+    caller = caller or Caller()
     program = await catalogue.aget(name)
     values = program.schema.validate(inputs, from_json=from_json)
-    execution = Execution(program, values, timeout=timeout, reader=reader)
+    trace_id = await sync_to_async(_wanted_id)(caller) if caller.trace_id else None
+    execution = Execution(program, values, timeout=timeout, reader=reader, trace_id=trace_id)
     execution.admit(in_pool=True)
-    return Run(execution, caller or Caller())
+    return Run(execution, caller, _link(caller, trace_id))
+
+
+def _wanted_id(caller: Caller) -> uuid.UUID | None:
+    """The trace id that the caller brought, if it can be had. The items of a batch cannot all have it, so none has."""
+    if not caller.trace_id or caller.batch_id:
+        return None
+    wanted = uuid.UUID(caller.trace_id)
+    return wanted if claim(wanted) else None
+
+
+def _link(caller: Caller, trace_id: uuid.UUID | None) -> str:
+    return "" if trace_id is not None else caller.trace_id
 
 
 def _refuse_event_loop() -> None:

@@ -29,9 +29,11 @@ _MANY_EVENTS = 200
 class Run:
     """An execution with its caller: what ties its outcome to its trace, its events and its answer."""
 
-    def __init__(self, execution: Execution, caller: Caller) -> None:
+    def __init__(self, execution: Execution, caller: Caller, linked_trace_id: str = "") -> None:
+        """`linked_trace_id` is the trace id that the caller wanted, where it is another one than the execution's."""
         self.execution = execution
         self.caller = caller
+        self.linked_trace_id = linked_trace_id
         self.trace_id = execution.trace_id.hex
 
     def start(self) -> asyncio.Task[RunResult]:
@@ -75,6 +77,7 @@ class Run:
         recorder = self.execution.recorder
         return RunRecord(
             trace_id=self.execution.trace_id,
+            linked_trace_id=self.linked_trace_id,
             program_id=program.row.pk,
             program_name=program.name,
             version_id=program.version_id,

@@ -94,6 +94,7 @@ def _spans(record: RunRecord) -> list[_Span]:
 
 def _run_span(event: Event, record: RunRecord) -> _Span:
     span = _Span(event, "run")
+    span.parent_id = record.caller.parent_span_id
     span.start = {"inputs": dict(record.inputs)}
     if record.failure is None:
         span.end = {"outputs": record.outputs}
@@ -162,6 +163,9 @@ def _trace_row(record: RunRecord, spans: list[_Span], sanitizer: Sanitizer, *, i
         "status": record.status,
         "transport": caller.transport,
         "user_id": caller.user_id,
+        "api_key_id": caller.api_key_id,
+        "batch_id": caller.batch_id,
+        "linked_trace_id": record.linked_trace_id,
         "session_id": clean_text(caller.session_id)[:200],
         "request_id": clean_text(caller.request_id)[:200],
         "tags": sanitizer.clean(list(caller.tags)),

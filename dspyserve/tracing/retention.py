@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.db import transaction
 from django.db.models import QuerySet
 
-from dspyserve.models import Span, SpanPayload, Trace
+from dspyserve.models import Feedback, Span, SpanPayload, Trace
 from dspyserve.tracing import store
 
 CHUNK = 500
@@ -13,12 +13,13 @@ CHUNK = 500
 
 
 def delete(traces: QuerySet[Trace]) -> int:
-    """Delete `traces` with their spans and payloads, in chunks. Returns how many."""
+    """Delete `traces` with their spans, payloads and feedback, in chunks. Returns how many."""
     alias, count = store.database(), 0
     while ids := list(traces.using(alias).order_by("pk").values_list("pk", flat=True)[:CHUNK]):
         with transaction.atomic(using=alias):
             for query in (
                 SpanPayload.objects.using(alias).filter(span__trace_id__in=ids),
+                Feedback.objects.using(alias).filter(trace_id__in=ids),
                 Span.objects.using(alias).filter(trace_id__in=ids),
                 Trace.objects.using(alias).filter(pk__in=ids),
             ):

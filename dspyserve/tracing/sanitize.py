@@ -28,6 +28,7 @@ _SECRET_KEY: Final = re.compile(
 _SECRET_TEXT: Final = re.compile(
     r"(?i:\bbearer\s+)[A-Za-z0-9._~+/=-]{8,}"
     r"|\bsk-[A-Za-z0-9_-]{16,}"
+    r"|\bdsk_[0-9a-f]{12}\.[A-Za-z0-9_-]{16,}"
     r"|(?i:\b(?:api[-_]?key|password|passwd|secret)\s*[=:]\s*)[^\s,;&\"']{4,}"
 )
 _MEDIA: Final = re.compile(r"data:([\w.+-]+/[\w.+-]+)?(?:;[\w=.-]+)*;base64,([A-Za-z0-9+/=\s]{64,})")

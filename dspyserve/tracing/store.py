@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Sequence
 
 from django.db import InterfaceError, InternalError, OperationalError, ProgrammingError, router, transaction
+from uuid_utils.compat import uuid7
 
 from dspyserve.models import Span, SpanPayload, Trace
 from dspyserve.tracing.rows import TraceRows
@@ -36,10 +38,23 @@ def insert(batch: Sequence[TraceRows]) -> None:
 
 
 def insert_new(batch: Sequence[TraceRows]) -> None:
-    """Insert those of `batch` that are not stored yet."""
+    """Insert those of `batch` that are not stored yet.
+
+    A trace that began at another time is another one, whose caller brought an id that is taken: it gets its own.
+    """
     ids = [rows.trace["id"] for rows in batch]
-    known = {found.hex for found in Trace.objects.using(database()).filter(id__in=ids).values_list("id", flat=True)}
+    stored = Trace.objects.using(database()).filter(id__in=ids).values_list("id", "started_at")
+    known = {found.hex: started_at for found, started_at in stored}
+    for rows in batch:
+        if known.get(rows.trace["id"], _started_at(rows)) != _started_at(rows):
+            rows.trace |= {"id": uuid7().hex, "linked_trace_id": rows.trace["id"]}
     insert([rows for rows in batch if rows.trace["id"] not in known])
+
+
+def _started_at(rows: TraceRows) -> datetime.datetime:
+    started_at = rows.trace["started_at"]
+    # As text, where the rows have been on disk.
+    return started_at if isinstance(started_at, datetime.datetime) else datetime.datetime.fromisoformat(started_at)
 
 
 def _spans(rows: TraceRows) -> zip[tuple[dict[str, object], dict[str, object] | None]]:

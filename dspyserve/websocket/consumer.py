@@ -10,7 +10,8 @@ from channels.consumer import AsyncConsumer
 from channels.exceptions import StopConsumer
 
 from dspyserve import runs
-from dspyserve.access.permissions import check_may_run, may_see_payloads
+from dspyserve.access.permissions import Right, check_may_run, may
+from dspyserve.access.throttling import spend
 from dspyserve.conf import settings
 from dspyserve.errors import DspyserveError, Forbidden, ProgramNotFound, Unauthenticated
 from dspyserve.events import Caller
@@ -20,6 +21,7 @@ from dspyserve.problems import as_request_error
 from dspyserve.programs.catalogue import catalogue
 from dspyserve.programs.options import run_options
 from dspyserve.websocket import messages
+from dspyserve.websocket.callers import identify
 from dspyserve.websocket.messages import SUBPROTOCOL, Cancel, CloseCode, Ping, ProtocolError, Run
 from dspyserve.websocket.origin import is_allowed_origin
 
@@ -40,7 +42,6 @@ class ProgramConsumer(AsyncConsumer):  # type: ignore[misc]
         self._idle: asyncio.TimerHandle | None = None
         self._closing: asyncio.Task[None] | None = None
         self._is_closed = False
-        self._user: Any = None
         self._payloads = False
         self._name = ""
 
@@ -78,17 +79,15 @@ class ProgramConsumer(AsyncConsumer):  # type: ignore[misc]
         self._name = self.scope["url_route"]["kwargs"]["name"]
         if not is_allowed_origin(self.scope["headers"], self.scope.get("scheme", "ws")):
             raise ProtocolError(CloseCode.FORBIDDEN, "This origin is not allowed.")
-        user = self.scope.get("user")
-        self._user = user if user is not None and user.is_authenticated else None
         try:
-            await check_may_run(self._user, await catalogue.arow(self._name))
+            identity = await identify(self.scope)
+            await check_may_run(identity, await catalogue.arow(self._name))
         except ProgramNotFound:
             raise ProtocolError(CloseCode.NO_SUCH_PROGRAM, "There is no such program.") from None
         except Unauthenticated as error:
             raise ProtocolError(CloseCode.UNAUTHENTICATED, error.detail) from None
         except Forbidden as error:
             raise ProtocolError(CloseCode.FORBIDDEN, error.detail) from None
-        self._payloads = await may_see_payloads(self._user)
 
     async def _receive(self, text: str | None) -> None:
         if self._is_closed:
@@ -132,12 +131,16 @@ class ProgramConsumer(AsyncConsumer):  # type: ignore[misc]
             stream.close()
 
     async def _start(self, message: Run) -> runs.RunStream:
-        # Once more, because a socket may outlive the permission that opened it.
-        await check_may_run(self._user, await catalogue.arow(self._name))
+        # Once more, because a socket may outlive the key or the permission that opened it.
+        identity = await identify(self.scope)
+        await check_may_run(identity, await catalogue.arow(self._name))
+        await spend(identity, (self.scope.get("client") or [""])[0])
+        self._payloads = await may(identity, Right.VIEW_PAYLOADS)
         options = run_options(message.options, "/options")
         caller = Caller(
             transport=Trace.Transport.WEBSOCKET,
-            user_id=self._user.pk if self._user is not None else None,
+            user_id=identity.user_id,
+            api_key_id=identity.key_id,
             session_id=options.session_id,
             tags=options.tags,
             metadata=options.metadata,

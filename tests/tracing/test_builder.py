@@ -29,6 +29,7 @@ def record(*events: Event, **values: Any) -> RunRecord:
     """The record of a run with these events below its start."""
     defaults: dict[str, Any] = {
         "trace_id": TRACE,
+        "linked_trace_id": "",
         "program_id": 1,
         "program_name": "qa",
         "version_id": None,

@@ -38,7 +38,7 @@ class Command(BaseCommand):
         parser.add_argument(
             "--insecure-public",
             action="store_true",
-            help="serve on an address that others can reach; the demo programs are open to everybody",
+            help="serve on an address that others can reach, without encryption; name the host in ALLOWED_HOSTS",
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -87,7 +87,7 @@ def _address(text: str) -> tuple[str, int]:
 def _check_loopback(host: str) -> None:
     if host != "localhost" and not _is_loopback(host):
         raise CommandError(
-            f"{host} is not a loopback address, and the demo programs are open to everybody who reaches them; "
+            f"{host} is not a loopback address, and what goes there is not encrypted; "
             "--insecure-public serves there all the same"
         )
 
