@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import uuid
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,6 +14,7 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from dspyserve.models import Program, Trace
+from dspyserve.tracing.search import trace_id_of
 
 
 class WindowFilter(admin.SimpleListFilter):
@@ -38,7 +38,7 @@ class WindowFilter(admin.SimpleListFilter):
     def queryset(self, request: HttpRequest, queryset: QuerySet[Trace]) -> QuerySet[Trace]:
         """The traces within the window; a trace that is asked for by its id is found at any time."""
         hours = self._windows.get(self.value() or self.default)
-        if hours is None or trace_id(request.GET.get(SEARCH_VAR, "")):
+        if hours is None or trace_id_of(request.GET.get(SEARCH_VAR, "")):
             return queryset
         return queryset.filter(started_at__gte=timezone.now() - datetime.timedelta(hours=hours))
 
@@ -98,11 +98,3 @@ class ErrorFilter(admin.SimpleListFilter):
         if self.value() == "yes":
             return queryset.filter(error_count__gt=0)
         return queryset.filter(error_count=0) if self.value() == "no" else queryset
-
-
-def trace_id(text: str) -> uuid.UUID | None:
-    """The trace id that `text` is, with or without hyphens."""
-    try:
-        return uuid.UUID(text.strip())
-    except ValueError:
-        return None

@@ -8,7 +8,7 @@ from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.utils import unquote
 from django.core.exceptions import PermissionDenied
-from django.db.models import Q, QuerySet
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.utils import timezone
@@ -19,10 +19,11 @@ from django.utils.translation import ngettext
 
 from dspyserve.access.permissions import VIEW_PAYLOAD
 from dspyserve.admin import payloads, span_tree, wording
-from dspyserve.admin.filters import ErrorFilter, ProgramFilter, TransportFilter, WindowFilter, trace_id
+from dspyserve.admin.filters import ErrorFilter, ProgramFilter, TransportFilter, WindowFilter
 from dspyserve.admin.paginator import CappedPaginator
 from dspyserve.models import Span, SpanPayload, Trace
 from dspyserve.tracing import retention
+from dspyserve.tracing.search import with_text
 
 SYMBOLS = {
     Trace.Status.SUCCEEDED: "✓",
@@ -92,15 +93,8 @@ class TraceAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     ) -> tuple[QuerySet[Trace], bool]:
         """By id first; by text only within the time window, and only for those who may see texts."""
         term = search_term.strip()
-        if not term:
-            return queryset, False
-        if (found := trace_id(term)) is not None:
-            return queryset.filter(pk=found), False
-        condition = Q(session_id__icontains=term) | Q(error_type__icontains=term)
-        if request.user.has_perm(VIEW_PAYLOAD):
-            for column in ("input_preview", "output_preview", "error_message"):
-                condition |= Q(**{f"{column}__icontains": term})
-        return queryset.filter(condition), False
+        payloads = request.user.has_perm(VIEW_PAYLOAD)
+        return (with_text(queryset, term, payloads=payloads) if term else queryset), False
 
     @admin.display(description=_("time"))
     def time(self, trace: Trace) -> Any:

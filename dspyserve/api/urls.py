@@ -13,7 +13,7 @@ from ninja import NinjaAPI
 from ninja.errors import ValidationError
 
 import dspyserve
-from dspyserve.api import health, programs
+from dspyserve.api import health, programs, traces
 from dspyserve.api.responses import finished, problem_response
 from dspyserve.errors import Fault, InvalidInput, MethodNotAllowed, NotFound, RequestError
 from dspyserve.problems import as_request_error
@@ -24,6 +24,7 @@ NAMESPACE = "dspyserve-api"
 
 api = NinjaAPI(title="dspyserve", version=dspyserve.__version__, urls_namespace=NAMESPACE)
 api.add_router("/programs", programs.router)
+api.add_router("/traces", traces.router)
 api.add_router("/health", health.router)
 
 
