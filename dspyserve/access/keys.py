@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import datetime
 import hmac
 import logging
+import threading
 import time
 from dataclasses import dataclass
 from typing import Final
 
 from asgiref.sync import sync_to_async
-from django.db import DatabaseError, close_old_connections
+from django.db import DatabaseError, close_old_connections, connections
 from django.db.models import Q
 from django.db.models.signals import m2m_changed, post_delete, post_save
 from django.utils import timezone
@@ -43,7 +43,6 @@ class Keys:
 
     def __init__(self) -> None:
         self._entries: dict[str, _Entry] = {}
-        self._touching: set[asyncio.Task[None]] = set()
 
     async def aidentify(self, token: str) -> Identity:
         """Who holds `token`.
@@ -100,21 +99,18 @@ class Keys:
         if last is not None and now - last < _TOUCH:
             return
         entry.row.last_used_at = now
-        # Beside the request, which does not wait for it; the loop itself holds tasks weakly.
-        task = asyncio.get_running_loop().create_task(sync_to_async(_touch)(entry.row.pk, now))
-        self._touching.add(task)
-        task.add_done_callback(self._touching.discard)
+        # Beside the request, which does not wait for it. Once a minute, a thread of its own costs nothing.
+        threading.Thread(target=_touch, args=(entry.row.pk, now), name="dspyserve-keys", daemon=True).start()
 
 
 def _touch(pk: int, now: datetime.datetime) -> None:
-    close_old_connections()
     try:
         stale = Q(last_used_at=None) | Q(last_used_at__lt=now - _TOUCH)
         APIKey.objects.filter(stale, pk=pk).update(last_used_at=now)
     except DatabaseError:
         logger.warning("The use of an API key could not be noted", exc_info=True)
     finally:
-        close_old_connections()
+        connections.close_all()
 
 
 keys = Keys()

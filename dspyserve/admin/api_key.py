@@ -6,6 +6,7 @@ from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
+from django.contrib.auth import get_user_model
 from django.core.exceptions import ValidationError
 from django.db.models import QuerySet
 from django.http import HttpRequest
@@ -59,8 +60,8 @@ class APIKeyForm(forms.ModelForm):  # type: ignore[type-arg]
     def clean_user(self) -> Any:
         """A key may run in one's own name; in another's, only those who may manage users say so."""
         owner, person = self.cleaned_data["user"], self.user_of_request
-        label = type(person)._meta.app_label
-        may_choose = person.has_perm(f"{label}.change_{type(person)._meta.model_name}")
+        users = get_user_model()._meta
+        may_choose = person.has_perm(f"{users.app_label}.change_{users.model_name}")
         if owner is not None and owner != person and owner.pk != self.instance.user_id and not may_choose:
             raise ValidationError(_("You may not make keys in the name of other users."))
         return owner

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -71,16 +71,7 @@ BAD = dict.fromkeys(OPERATIONS, 401) | {"health": 200}
 NOBODY = dict.fromkeys(OPERATIONS, 401) | {"health": 200, "list": 200, "run public": 200, "socket public": 200}
 KNOWN = dict.fromkeys(OPERATIONS, 403) | {"health": 200, "list": 200, "run public": 200, "socket public": 200}
 RUNS = {"run": 200, "socket": 200}
-RUNS_RESTRICTED = RUNS | {
-    name: 200
-    for name in (
-        "run restricted",
-        "describe restricted",
-        "stream restricted",
-        "batch restricted",
-        "socket restricted",
-    )
-}
+RUNS_RESTRICTED = RUNS | {name: 200 for name in OPERATIONS if name.endswith(" restricted")}
 VIEWS = {"traces": 200, "trace": 200}
 
 EXPECTED: dict[str, dict[str, int]] = {
@@ -150,12 +141,12 @@ class Shake:
 
 
 @pytest.fixture
-def trace(language_model: Any) -> Iterator[Trace]:
+def trace(language_model: Any) -> Trace:
     """A trace of the restricted program."""
     from dspyserve import runs
 
     result = runs.execute(RESTRICTED, {"question": "q"})
-    yield Trace.objects.get(pk=result.trace_id)
+    return Trace.objects.get(pk=result.trace_id)
 
 
 @pytest.mark.parametrize("caller", CALLERS)
