@@ -8,13 +8,15 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
-from django.urls import URLPattern, URLResolver, path
+from django.urls import URLPattern, URLResolver, path, reverse
 from ninja import NinjaAPI
 from ninja.errors import ValidationError
 
 import dspyserve
 from dspyserve.api import health, programs, traces
-from dspyserve.api.responses import finished, problem_response
+from dspyserve.api.callers import identify
+from dspyserve.api.openapi import document
+from dspyserve.api.responses import finished, json_response, problem_response
 from dspyserve.errors import Fault, InvalidInput, MethodNotAllowed, NotFound, RequestError
 from dspyserve.problems import as_request_error
 
@@ -74,12 +76,23 @@ def _finishing(view: _View) -> Callable[..., Any]:
     return finish
 
 
+async def _openapi(request: HttpRequest) -> HttpResponse:
+    """The API's description; a bad key is told here as anywhere."""
+    try:
+        return json_response(await document(await identify(request), reverse(f"{NAMESPACE}:api-root")))
+    except RequestError as error:
+        return problem_response(error)
+
+
 def _patterns() -> tuple[list[URLPattern | URLResolver], str, str]:
     patterns, app_name, namespace = api.urls
-    for pattern in patterns:
-        if isinstance(pattern, URLPattern) and pattern.name not in ("api-root", "openapi-view", "openapi-json"):
+    # Ninja describes views; here, every program has operations and schemas of its own.
+    own = [pattern for pattern in patterns if getattr(pattern, "name", None) != "openapi-json"]
+    for pattern in own:
+        if isinstance(pattern, URLPattern) and pattern.name not in ("api-root", "openapi-view"):
             pattern.callback = _finishing(pattern.callback)
-    return [*patterns, path("<path:rest>", _finishing(_nothing_here))], app_name, namespace
+    described = path("openapi.json", _finishing(_openapi), name="openapi-json")
+    return [described, *own, path("<path:rest>", _finishing(_nothing_here))], app_name, namespace
 
 
 urlpatterns = [path("", _patterns())]
