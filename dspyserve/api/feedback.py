@@ -9,7 +9,7 @@ from typing import Any, Final
 from asgiref.sync import sync_to_async
 
 from dspyserve.access.identity import Identity
-from dspyserve.errors import Fault, InvalidInput, ProgramError, ProgramNotFound
+from dspyserve.errors import Fault, InvalidInput, ProgramError, ProgramNotFound, TraceNotFound
 from dspyserve.models import Feedback, Span, Trace
 from dspyserve.programs.catalogue import catalogue
 from dspyserve.tracing.sanitize import Sanitizer
@@ -23,6 +23,7 @@ async def give_feedback(identity: Identity, trace: Trace, body: Mapping[str, Any
 
     Raises:
         InvalidInput: something of it is wrong; the correction does not fit the program's outputs.
+        TraceNotFound: the trace has no such span.
     """
     given = {name: value for name, value in body.items() if value is not None}
     if faults := list(_faults(given)):
@@ -71,7 +72,7 @@ def _is_finite(number: float) -> bool:
 def _store(identity: Identity, trace: Trace, given: Mapping[str, Any]) -> tuple[Feedback, bool]:
     span_id = given.get("span_id", "")
     if span_id and not Span.objects.filter(trace=trace, span_id=span_id).exists():
-        raise InvalidInput([Fault("/span_id", "The trace has no such span.")])
+        raise TraceNotFound(f"The trace has no span {span_id!r}.")
     clean = Sanitizer().clean
     score = given.get("score")
     return Feedback.objects.update_or_create(

@@ -238,7 +238,6 @@ class TestFeedback:
             ({"name": "a", "label": "x" * 201}, ["/label"]),
             ({"name": "a", "comment": "\x00"}, ["/comment"]),
             ({"name": "a", "score": 1, "stars": 5}, ["/stars"]),
-            ({"name": "a", "score": 1, "span_id": "f" * 16}, ["/span_id"]),
             ({"name": "a", "correction": {"sentiment": "bored"}}, ["/correction/sentiment"]),
             ({"name": "a", "correction": {"contact": {"name": 3}}}, ["/correction/contact/name"]),
             ({"name": "a", "correction": {"other": "x"}}, ["/correction/other"]),
@@ -250,6 +249,11 @@ class TestFeedback:
         response = reader.post(f"traces/{trace.trace_id}/feedback", body)
         assert (response.status_code, [f["pointer"] for f in response.json()["errors"]]) == (422, pointers)
         assert not Feedback.objects.exists()
+
+    def test_on_a_span_that_is_not_there_is_not_found(self, reader: API) -> None:
+        body = {"name": "a", "score": 1, "span_id": "f" * 16}
+        response = reader.post(f"traces/{make_traces(1)[0].id.hex}/feedback", body)
+        assert (response.status_code, response.json()["code"]) == (404, "trace_not_found")
 
     def test_correction_of_a_program_that_is_gone(self, reader: API) -> None:
         trace = make_traces(1)[0]

@@ -283,5 +283,5 @@ def _feedback_request() -> dict[str, Any]:
         },
     }
     optional = tuple(properties.keys() - {"name"})
-    silence = {"properties": dict.fromkeys(OPINIONS, {"type": "null"})}
+    silence = {"properties": {name: {"type": "null"} for name in OPINIONS}}
     return {**closed(properties, optional=optional, description="At least one opinion."), "not": silence}

@@ -101,13 +101,12 @@ def _add_stream(
         requestBody=body(ref(run), example=sample),
         **shared,
     )
-    frame = {
-        "type": "string",
-        "description": f"Server-sent events. The data of each is JSON, as the schema {event} describes; the last one "
-        "is run_end, run_error or run_cancelled.",
-        "contentMediaType": "text/event-stream",
-        "x-event-schema": ref(event)["$ref"],
-    }
+    data = {"type": "string", "contentMediaType": "application/json", "contentSchema": ref(event)}
+    frame = closed(
+        {"id": {"type": "string", "pattern": "^[0-9]+$"}, "event": components.STRING, "data": data},
+        description=f"One server-sent event; many come. Its data is JSON, as in the schema {event}. The last one is "
+        "run_end, run_error or run_cancelled.",
+    )
     added["responses"]["200"] = answer("The events", "text/event-stream", frame, "X-Trace-Id")
 
 

@@ -8,6 +8,7 @@ from dspyserve.api.openapi.components import ref
 from dspyserve.api.openapi.operations import PROBLEMS, Operations, answer, body
 from dspyserve.api.traces import FILTERS, MAX_PAGE, PAGE
 from dspyserve.models import Trace
+from dspyserve.tracing.search import CURSOR
 
 _TEXT: Final = {"type": "string", "maxLength": 500, "pattern": "^[^\\u0000]*$"}
 _SCHEMAS: Final[dict[str, dict[str, Any]]] = {
@@ -46,7 +47,7 @@ def add_traces(operations: Operations) -> None:
     }
     paging = [
         _query("limit", {"type": "integer", "minimum": 1, "maximum": MAX_PAGE, "default": PAGE}, "Traces on a page."),
-        _query("cursor", {"type": "string"}, "`next_cursor` of the page before."),
+        _query("cursor", {"type": "string", "pattern": CURSOR}, "`next_cursor` of the page before."),
     ]
     found, listed = (*PROBLEMS, 404), (*PROBLEMS, 422)
     operations.add(
