@@ -36,6 +36,7 @@ FLOORS: Mapping[str, int] = {
     "conf": 1,
     "encoding": 1,
     "problems": 1,
+    "secret_patterns": 1,
     "errors": 0,
     "events": 0,
     "migrations": 0,

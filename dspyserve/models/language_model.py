@@ -13,6 +13,7 @@ from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
 from dspyserve.conf import settings
+from dspyserve.secret_patterns import secrets_in
 
 SECRET_PARAMETERS = frozenset(
     {"api_key", "api_base", "base_url", "headers", "extra_headers", "azure_ad_token_provider"}
@@ -130,6 +131,6 @@ def api_base_fault(address: str) -> str | None:
 def _parameters_fault(parameters: Any) -> str | None:
     if not isinstance(parameters, dict):
         return str(_("A JSON object is needed."))
-    if secret := sorted(SECRET_PARAMETERS & parameters.keys()):
+    if secret := sorted({*(SECRET_PARAMETERS & parameters.keys()), *secrets_in(parameters)}):
         return str(_("Not allowed here: %(names)s.") % {"names": ", ".join(secret)})
     return None

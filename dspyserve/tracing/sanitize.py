@@ -15,22 +15,12 @@ from typing import Any, Final
 from django.utils.module_loading import import_string
 
 from dspyserve.conf import settings
+from dspyserve.secret_patterns import SECRET_NAME, SECRET_TEXT
 
 MAX_DEPTH: Final = 32
 MAX_ITEMS: Final = 10_000
 REDACTED: Final = "[redacted]"
 
-_SECRET_KEY: Final = re.compile(
-    r"(?:api[-_ ]?key|authorization|(?:^|[-_])token$|access[-_]?token|refresh[-_]?token|auth[-_]?token"
-    r"|secret|passw(?:or)?d|passphrase|cookie|credential|private[-_]?key)",
-    re.IGNORECASE,
-)
-_SECRET_TEXT: Final = re.compile(
-    r"(?i:\bbearer\s+)[A-Za-z0-9._~+/=-]{8,}"
-    r"|\bsk-[A-Za-z0-9_-]{16,}"
-    r"|\bdsk_[0-9a-f]{12}\.[A-Za-z0-9_-]{16,}"
-    r"|(?i:\b(?:api[-_]?key|password|passwd|secret)\s*[=:]\s*)[^\s,;&\"']{4,}"
-)
 _MEDIA: Final = re.compile(r"data:([\w.+-]+/[\w.+-]+)?(?:;[\w=.-]+)*;base64,([A-Za-z0-9+/=\s]{64,})")
 _UNSTORABLE: Final = re.compile("[\x00\ud800-\udfff]")
 _SHORTEST_SECRET: Final = 8
@@ -57,7 +47,7 @@ class Sanitizer:
     def _clean(self, value: Any, key: str, depth: int, masked: Mask | None) -> Any:
         if masked is not None:
             value = masked(key, value)
-        if value is not None and key and _SECRET_KEY.search(key) and not isinstance(value, bool | int | float):
+        if value is not None and key and SECRET_NAME.search(key) and not isinstance(value, bool | int | float):
             return REDACTED
         if isinstance(value, str):
             return self._text(value)
@@ -122,7 +112,7 @@ def clean_text(text: str) -> str:
     for secret in secrets():
         if secret in text:
             text = text.replace(secret, REDACTED)
-    return _SECRET_TEXT.sub(REDACTED, text)
+    return SECRET_TEXT.sub(REDACTED, text)
 
 
 Mask = Callable[[str, Any], Any]

@@ -232,7 +232,7 @@ def test_schemathesis_finds_nothing(demo_server: Server, tmp_path: Path) -> None
     done = subprocess.run(
         [
             *(sys.executable, "-m", "schemathesis.cli", "run", f"{demo_server.url}/api/openapi.json"),
-            *("--checks", "all", "--header", f"Authorization: Bearer {token}", "--workers", "2", "--no-color"),
+            *("--checks", "all", "--header", f"Authorization: Bearer {token}", "--no-color"),
             *("--max-examples", os.environ.get("DSPYSERVE_TESTS_EXAMPLES", "10")),
         ],
         cwd=tmp_path,

@@ -27,7 +27,8 @@ class Directives:
     status: int | None = None
     """HTTP status of an error answer, in OpenAI's shape."""
     error: str | None = None
-    """``context_length``: the error OpenAI sends for a prompt that does not fit the model."""
+    """``context_length``: the error OpenAI sends for a prompt that does not fit the model. ``echo``: one that repeats
+    the key and the prompt, as some providers do."""
     retry_after: str | None = None
     """Value of the Retry-After header of an error answer."""
     fail_times: int | None = None

@@ -107,7 +107,7 @@ class Provider:
             self.requests.append(request)
         if directives.delay:
             await exchange.pause(directives.delay)
-        if not await _misbehave(exchange, directives):
+        if not await _misbehave(exchange, request, directives):
             await self._answer(exchange, request, directives)
 
     def _directives(self, request: ChatRequest) -> Directives:
@@ -201,7 +201,7 @@ class _Stream:
         await self._exchange.end_events()
 
 
-async def _misbehave(exchange: Exchange, directives: Directives) -> bool:
+async def _misbehave(exchange: Exchange, request: ChatRequest, directives: Directives) -> bool:
     """Fail before the answer as the directives ask; False when they ask for no such failure."""
     if directives.reset:
         await exchange.drop()
@@ -209,16 +209,18 @@ async def _misbehave(exchange: Exchange, directives: Directives) -> bool:
         await exchange.until_client_leaves()
         raise ClientLeft
     elif directives.error is not None or directives.status is not None:
-        await _fail(exchange, directives)
+        await _fail(exchange, request, directives)
     else:
         return False
     return True
 
 
-async def _fail(exchange: Exchange, directives: Directives) -> None:
+async def _fail(exchange: Exchange, request: ChatRequest, directives: Directives) -> None:
     headers = [(b"retry-after", directives.retry_after.encode())] if directives.retry_after else []
     if directives.error == "context_length":
         status, message, code = 400, "This model's maximum context length is 128 tokens.", "context_length_exceeded"
+    elif directives.error == "echo":
+        status, message, code = directives.status or 500, f"refused {request.api_key}: {request.last_user}", None
     else:
         status, message, code = directives.status or 500, "the provider failed as it was asked to", directives.error
     await exchange.answer(status, orjson.dumps(error_body(status, message, code)), headers)

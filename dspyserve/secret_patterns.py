@@ -1,0 +1,34 @@
+"""How secrets look: by the names that values stand under, and by the text itself."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+SECRET_NAME: Final = re.compile(
+    r"(?:api[-_ ]?key|authorization|(?:^|[-_])token$|access[-_]?token|refresh[-_]?token|auth[-_]?token"
+    r"|secret|passw(?:or)?d|passphrase|cookie|credential|private[-_]?key)",
+    re.IGNORECASE,
+)
+"""Names of values that are secrets, whatever they are."""
+
+SECRET_TEXT: Final = re.compile(
+    r"(?i:\bbearer\s+)[A-Za-z0-9._~+/=-]{8,}"
+    r"|\bsk-[A-Za-z0-9_-]{16,}"
+    r"|\bdsk_[0-9a-f]{12}\.[A-Za-z0-9_-]{16,}"
+    r"|(?i:\b(?:api[-_]?key|password|passwd|secret)\s*[=:]\s*)[^\s,;&\"']{4,}"
+)
+"""Pieces of text that are secrets, wherever they stand."""
+
+
+def secrets_in(value: Any, name: str = "") -> Iterator[str]:
+    """The names, with dots between them, under which secrets stand in `value`, which is JSON."""
+    if name and isinstance(value, str) and (SECRET_NAME.search(name.rpartition(".")[2]) or SECRET_TEXT.search(value)):
+        yield name
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from secrets_in(item, f"{name}.{key}" if name else str(key))
+    elif isinstance(value, list):
+        for item in value:
+            yield from secrets_in(item, name)

@@ -1,0 +1,131 @@
+"""The examples of the README, run as a reader would run them."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import os
+import re
+import shutil
+import subprocess
+import sys
+from ast import PyCF_ALLOW_TOP_LEVEL_AWAIT
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.api.conftest import make_key
+from tests.server import Server
+
+ROOT = Path(__file__).resolve().parent.parent
+BLOCK = re.compile(r"^```(python|js)\n(?:#|//) ([^\n]+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+ADDRESS = "127.0.0.1:8000"
+
+EXAMPLES = {name: code for _, name, code in BLOCK.findall((ROOT / "README.md").read_text())}
+"""By the name that stands in the first line of each."""
+
+RUN_HERE = {
+    *("settings.py", "urls.py", "asgi.py", "shop/dspy_programs.py"),
+    *("client.py", "client.mjs", "socket.mjs", "in a thread", "on the event loop"),
+}
+
+
+def test_every_example_runs_in_a_test_below() -> None:
+    fences = re.findall(r"^```(?:python|js)$", (ROOT / "README.md").read_text(), re.MULTILINE)
+    assert len(fences) == len(EXAMPLES)
+    assert set(EXAMPLES) == RUN_HERE
+
+
+def test_the_project_of_the_readme_serves_its_program(tmp_path: Path) -> None:
+    """Settings, addresses, application and program, put together as the README says."""
+    site, shop = tmp_path / "mysite", tmp_path / "shop"
+    for package in (site, shop):
+        package.mkdir()
+        (package / "__init__.py").touch()
+    rest = (
+        "SECRET_KEY = 'x'\nROOT_URLCONF = 'mysite.urls'\nASGI_APPLICATION = 'mysite.asgi.application'\nUSE_TZ = True\n"
+        f"DATABASES = {{'default': {{'ENGINE': 'django.db.backends.sqlite3', 'NAME': {str(tmp_path / 'db')!r}}}}}\n"
+        "MIDDLEWARE = ['django.contrib.sessions.middleware.SessionMiddleware',"
+        " 'django.contrib.auth.middleware.AuthenticationMiddleware',"
+        " 'django.contrib.messages.middleware.MessageMiddleware']\n"
+        "TEMPLATES = [{'BACKEND': 'django.template.backends.django.DjangoTemplates', 'APP_DIRS': True, 'OPTIONS':"
+        " {'context_processors': ['django.template.context_processors.request',"
+        " 'django.contrib.auth.context_processors.auth', 'django.contrib.messages.context_processors.messages']}}]\n"
+    )
+    (site / "settings.py").write_text(EXAMPLES["settings.py"] + rest)
+    (site / "urls.py").write_text(EXAMPLES["urls.py"])
+    (site / "asgi.py").write_text(EXAMPLES["asgi.py"])
+    (shop / "dspy_programs.py").write_text(EXAMPLES["shop/dspy_programs.py"])
+    script = (
+        "from mysite.asgi import application\n"
+        "from django.core.management import call_command\n"
+        "call_command('migrate', verbosity=0)\n"
+        "from django.test import Client\n"
+        "from dspyserve import runs\n"
+        "print(runs.execute('triage', {'message': 'Help!'}).outputs['urgency'])\n"
+        "print(Client().get('/api/programs/triage').status_code)\n"
+        "print(Client().get('/api/programs').status_code)\n"
+    )
+    environment = {**os.environ, "DJANGO_SETTINGS_MODULE": "mysite.settings", "PYTHONPATH": f"{tmp_path}:{ROOT}"}
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["low", "401", "200"] or done.stdout.split() == ["high", "401", "200"]
+
+
+def test_programs_run_in_a_thread(language_model: Any) -> None:
+    found: dict[str, Any] = {}
+    exec(EXAMPLES["in a thread"], found)
+    assert "answer" in found["result"].outputs
+
+
+async def test_programs_run_on_the_event_loop(language_model: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    found: dict[str, Any] = {}
+    code = compile(EXAMPLES["on the event loop"], "README.md", "exec", flags=PyCF_ALLOW_TOP_LEVEL_AWAIT)
+    running = eval(code, found)
+    assert inspect.isawaitable(running)
+    await asyncio.wait_for(running, 30)
+    assert "answer" in found["result"].outputs
+    assert capsys.readouterr().out.splitlines()[-1] == "run_end"
+
+
+@pytest.fixture
+def server(language_model: Any, start_server: Callable[..., Server]) -> Server:
+    return start_server()
+
+
+def run_client(name: str, command: list[str], server: Server, directory: Path) -> str:
+    """What the example `name` prints, with the server of the test in place of the README's."""
+    file = directory / name
+    file.write_text(EXAMPLES[name].replace(ADDRESS, f"127.0.0.1:{server.port}"))
+    environment = {**os.environ, "DSPYSERVE_KEY": make_key("run", "give_feedback")}
+    done = subprocess.run(
+        [*command, str(file)], env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_the_python_client(server: Server, tmp_path: Path) -> None:
+    from dspyserve.models import Feedback
+
+    printed = run_client("client.py", [sys.executable], server, tmp_path)
+    assert "Why is the sky blue?" in printed
+    assert "And at night?" in printed
+    assert Feedback.objects.get().correction == {"answer": "Rayleigh scattering."}
+
+
+@pytest.mark.skipif(
+    shutil.which("node") is None and os.environ.get("CI") != "true", reason="Node is not installed, and this is not CI"
+)
+def test_the_javascript_clients(server: Server, tmp_path: Path) -> None:
+    printed = run_client("client.mjs", ["node"], server, tmp_path)
+    assert "Why is the sky blue?" in printed
+    assert "And at night?" in printed
+    # Before Node 22, WebSocket is there with this flag only.
+    printed = run_client("socket.mjs", ["node", "--experimental-websocket"], server, tmp_path)
+    assert printed.splitlines()[0] == "run_start"
+    assert printed.splitlines()[-1] == "run_end"
