@@ -103,6 +103,18 @@ def test_a_small_program_takes_the_items_one_after_the_other(anonymous: API, pro
 
 
 @pytest.mark.usefixtures("language_model")
+async def test_a_batch_leaves_the_queue_to_others() -> None:
+    await Program.objects.filter(name="echo").aupdate(max_concurrency=1, max_queue=1)
+    catalogue.forget()
+    response = await post_for_lines(items(*["@@delay=0.1@@"] * 6))
+    await asyncio.sleep(0.05)
+    other = await runs.aexecute("echo", {"question": "between"})
+    assert "between" in other.outputs["answer"]
+    lines = [json.loads(line) async for line in response.streaming_content]
+    assert [line["index"] for line in lines if "result" in line] == list(range(6))
+
+
+@pytest.mark.usefixtures("language_model")
 def test_an_item_without_a_place_waits_for_another_of_its_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     refusals = {"b": 2, "c": 1}
     execute = runs.batch.aexecute
@@ -114,7 +126,8 @@ def test_an_item_without_a_place_waits_for_another_of_its_batch(monkeypatch: pyt
         return await execute(name, inputs, **options)
 
     monkeypatch.setattr(runs.batch, "aexecute", crowded)
-    assert outcomes("a", "b", "c", "d") == {0: "succeeded", 1: "succeeded", 2: "succeeded", 3: "succeeded"}
+    # b is refused again when a has ended, and has its place when d has.
+    assert outcomes("@@delay=0.2@@", "b", "c", "@@delay=0.5@@") == {0: "succeeded", 1: "succeeded", 2: "succeeded", 3: "succeeded"}
 
 
 @pytest.mark.usefixtures("language_model")

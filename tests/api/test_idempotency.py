@@ -158,8 +158,9 @@ class TestInFlight:
         task = asyncio.ensure_future(request)
         await asyncio.sleep(0.2)
         task.cancel()
-        while not await IdempotencyKey.objects.filter(status=200).aexists():
-            await asyncio.sleep(0.05)
+        async with asyncio.timeout(10):
+            while not await IdempotencyKey.objects.filter(status=200).aexists():
+                await asyncio.sleep(0.05)
         again = await AsyncClient().post("/api/programs/echo", body, content_type="application/json", headers=KEY)
         assert again["Idempotent-Replayed"] == "true"
         assert await Trace.objects.acount() == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from typing import Any
 
@@ -77,6 +78,14 @@ def test_python_callers_may_bring_an_id_too(language_model: Any) -> None:
     results = [runs.execute("threaded", {"question": "q"}, caller=Caller(trace_id=TRACE)) for _ in range(2)]
     assert results[0].trace_id == TRACE
     assert Trace.objects.get(pk=results[1].trace_id).linked_trace_id == TRACE
+
+
+async def test_of_requests_at_once_one_has_the_id(language_model: Any) -> None:
+    calls = [runs.aexecute("echo", {"question": "@@delay=0.1@@"}, caller=Caller(trace_id=TRACE)) for _ in range(4)]
+    ids = [result.trace_id for result in await asyncio.gather(*calls)]
+    assert (len(set(ids)), ids.count(TRACE)) == (4, 1)
+    links = {trace.id.hex: trace.linked_trace_id async for trace in Trace.objects.all()}
+    assert links == {trace_id: "" if trace_id == TRACE else TRACE for trace_id in ids}
 
 
 def test_without_the_cache_no_id_is_taken_over(anonymous: API, monkeypatch: pytest.MonkeyPatch) -> None:
