@@ -22,7 +22,7 @@ class APIKeyForm(forms.ModelForm):  # type: ignore[type-arg]
 
     user_of_request: Any = None
     scopes = forms.MultipleChoiceField(
-        label=_("scopes"), choices=APIKey.Scope.choices, widget=forms.CheckboxSelectMultiple, required=False
+        label=_("Scopes"), choices=APIKey.Scope.choices, widget=forms.CheckboxSelectMultiple, required=False
     )
 
     class Meta:

@@ -84,7 +84,7 @@ class Migration(migrations.Migration):
                 ('prefix', models.CharField(editable=False, max_length=32, unique=True, verbose_name='prefix')),
                 ('digest', models.CharField(editable=False, max_length=64)),
                 ('scopes', models.JSONField(blank=True, default=list, verbose_name='scopes')),
-                ('all_programs', models.BooleanField(default=False, help_text='Of every program, restricted and future ones too.', verbose_name='all programs')),
+                ('all_programs', models.BooleanField(default=False, help_text='Every program, restricted and future ones too.', verbose_name='all programs')),
                 ('rate_limit', models.CharField(blank=True, help_text='Such as 600/min, in place of the setting RATE_LIMIT_KEY.', max_length=40, verbose_name='rate limit')),
                 ('expires_at', models.DateTimeField(blank=True, null=True, verbose_name='expires')),
                 ('is_active', models.BooleanField(default=True, help_text='Clear this to revoke the key.', verbose_name='active')),

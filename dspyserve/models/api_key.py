@@ -46,7 +46,7 @@ class APIKey(models.Model):
     )
     scopes = models.JSONField(_("scopes"), default=list, blank=True)
     all_programs = models.BooleanField(
-        _("all programs"), default=False, help_text=_("Of every program, restricted and future ones too.")
+        _("all programs"), default=False, help_text=_("Every program, restricted and future ones too.")
     )
     programs = models.ManyToManyField(
         Program,

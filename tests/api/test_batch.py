@@ -127,7 +127,12 @@ def test_an_item_without_a_place_waits_for_another_of_its_batch(monkeypatch: pyt
 
     monkeypatch.setattr(runs.batch, "aexecute", crowded)
     # b is refused again when a has ended, and has its place when d has.
-    assert outcomes("@@delay=0.2@@", "b", "c", "@@delay=0.5@@") == {0: "succeeded", 1: "succeeded", 2: "succeeded", 3: "succeeded"}
+    assert outcomes("@@delay=0.2@@", "b", "c", "@@delay=0.5@@") == {
+        0: "succeeded",
+        1: "succeeded",
+        2: "succeeded",
+        3: "succeeded",
+    }
 
 
 @pytest.mark.usefixtures("language_model")

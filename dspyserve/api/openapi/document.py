@@ -52,7 +52,6 @@ async def document(identity: Identity, root: str) -> dict[str, Any]:
     add_traces(operations)
     return {
         "openapi": "3.1.0",
-        "jsonSchemaDialect": "https://json-schema.org/draft/2020-12/schema",
         "info": {"title": "dspyserve", "version": dspyserve.__version__, "description": _DESCRIPTION},
         "paths": operations.paths,
         "components": {
