@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import dspy
+from dspy.experimental import Document
 
 from dspyserve import ContextThreadPoolExecutor, register
 
@@ -187,3 +188,42 @@ def private() -> dspy.Module:
 def restricted() -> dspy.Module:
     """For callers with the permission."""
     return dspy.Predict("question -> answer")
+
+
+MEDIA_TYPES: dict[str, Any] = {
+    "image": dspy.Image | None,
+    "audio": dspy.Audio | None,
+    "file": dspy.File | None,
+    "document": Document | None,
+    "history": dspy.History | None,
+    "code": dspy.Code | None,
+    "reasoning": dspy.Reasoning | None,
+    "calls": dspy.ToolCalls | None,
+}
+"""Every type of DSPy's own."""
+
+
+@register("media", access="public", inputs=MEDIA_TYPES, outputs=MEDIA_TYPES)
+class Media(dspy.Module):
+    """Gives back what it is given, and fails where that is not of DSPy's type."""
+
+    def forward(self, **given: Any) -> dspy.Prediction:
+        for name, value in given.items():
+            wanted = MEDIA_TYPES[name].__args__[0]
+            if value is not None and not isinstance(value, wanted):
+                raise TypeError(f"{name} is a {type(value).__name__}")
+        return dspy.Prediction(**given)
+
+
+class Caption(dspy.Signature):
+    """Say what is in the picture."""
+
+    image: dspy.Image = dspy.InputField()
+    caption: str = dspy.OutputField()
+    code: dspy.Code = dspy.OutputField()
+
+
+@register("caption", access="public")
+def caption() -> dspy.Module:
+    """Sends a picture to the language model."""
+    return dspy.Predict(Caption)

@@ -55,11 +55,11 @@ class TraceAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     )
     list_filter = (WindowFilter, ProgramFilter, "status", TransportFilter, ErrorFilter)
     list_per_page = 50
-    list_select_related = ("user",)
+    list_select_related = ("user", "api_key")
     ordering = ("-started_at", "-id")
     paginator = CappedPaginator
     search_fields = ("id",)
-    search_help_text = _("A trace id, or text in inputs, outputs, errors and sessions of the chosen time.")
+    search_help_text = _("A trace id or batch id, or text in inputs, outputs, errors and sessions of the chosen time.")
     show_full_result_count = False
     show_facets = admin.ShowFacets.NEVER
     actions = ("delete_traces",)
@@ -150,8 +150,9 @@ class TraceAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 
     @admin.display(description=_("caller"))
     def who(self, trace: Trace) -> str:
-        """The user, and the session that they named."""
-        return " · ".join(filter(None, (str(trace.user) if trace.user else "", trace.session_id))) or "–"
+        """The user or the API key, and the session that they named."""
+        caller = trace.user or trace.api_key
+        return " · ".join(filter(None, (str(caller) if caller else "", trace.session_id))) or "–"
 
     # The page
 
@@ -176,8 +177,8 @@ class TraceAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         return TemplateResponse(request, "admin/dspyserve/trace/page.html", context)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Trace]:
-        """With the user, which list and page show."""
-        return super().get_queryset(request).select_related("user")
+        """With the user and the key, which list and page show."""
+        return super().get_queryset(request).select_related("user", "api_key")
 
     # Deleting
 
@@ -276,5 +277,8 @@ def _facts(trace: Trace) -> list[tuple[Any, Any]]:
         (_("Session"), trace.session_id),
         (_("Tags"), ", ".join(map(str, trace.tags))),
         (_("Request"), trace.request_id),
+        (_("API key"), trace.api_key),
+        (_("Batch"), trace.batch_id),
+        (_("Linked trace"), trace.linked_trace_id),
     ]
     return [(name, value) for name, value in facts if value not in (None, "")]

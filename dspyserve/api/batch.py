@@ -106,7 +106,11 @@ class _Lines:
 
     async def _produce_once(self, claim: Claim) -> None:
         async with claim:
-            response = HttpResponse(await self._produce(), content_type=NDJSON)
+            try:
+                response = HttpResponse(await self._produce(), content_type=NDJSON)
+            except BaseException:
+                await claim.give_up()
+                raise
             response["X-Batch-Id"] = self._batch_id
             await claim.keep(response)
 

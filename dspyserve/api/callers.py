@@ -13,6 +13,7 @@ from dspyserve.access.identity import ANONYMOUS, Identity
 from dspyserve.access.keys import keys
 from dspyserve.access.throttling import QuotaExceeded, spend
 from dspyserve.api.responses import request_id, set_quota
+from dspyserve.errors import Unauthenticated
 from dspyserve.events import Caller
 from dspyserve.programs.options import RunOptions
 
@@ -40,13 +41,17 @@ async def identify(request: HttpRequest) -> Identity:
 
 
 async def admit(request: HttpRequest, cost: int = 1) -> Identity:
-    """`identify`, and count `cost` requests of the caller's quota.
+    """`identify`, and count `cost` requests of the caller's quota. Tries with a bad token count as anonymous.
 
     Raises:
         Unauthenticated: the token is not good.
         Throttled: the caller has no more left.
     """
-    identity = await identify(request)
+    try:
+        identity = await identify(request)
+    except Unauthenticated:
+        await charge(request, ANONYMOUS, cost)
+        raise
     await charge(request, identity, cost)
     return identity
 

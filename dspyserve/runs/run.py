@@ -10,6 +10,7 @@ from typing import Any
 from dspyserve.errors import RequestError, RunCancelled
 from dspyserve.events import RUN_CANCELLED, RUN_END, RUN_ERROR, Caller, RunRecord
 from dspyserve.execution.execution import Execution, Outcome
+from dspyserve.execution.snapshots import snapshot
 from dspyserve.execution.stopping import StopReason
 from dspyserve.models import Program
 from dspyserve.problems import problem
@@ -34,6 +35,8 @@ class Run:
         self.execution = execution
         self.caller = caller
         self.linked_trace_id = linked_trace_id
+        # As they are now: the program may change what it is given.
+        self._inputs = snapshot(dict(execution.inputs))
         self.trace_id = execution.trace_id.hex
 
     def start(self) -> asyncio.Task[RunResult]:
@@ -88,7 +91,7 @@ class Run:
             started_at=self.execution.started_at,
             ended_at=outcome.ended_at,
             status=outcome.status,
-            inputs=self.execution.inputs,
+            inputs=self._inputs,
             outputs=outcome.outputs,
             failure=outcome.failure,
             events=recorder.taken(),

@@ -51,6 +51,10 @@ class TraceFilter:
             "started_at__lt": self.until,
         }
         traces = traces.filter(**{name: value for name, value in columns.items() if value is not None})
+        for name in ("session_id", "batch_id"):
+            if columns[name]:
+                # Said once more, because their indexes leave the empty ones out.
+                traces = traces.exclude(**{name: ""})
         if self.has_errors is not None:
             traces = traces.filter(error_count__gt=0) if self.has_errors else traces.filter(error_count=0)
         if self.has_feedback is not None:
@@ -67,9 +71,11 @@ class TraceFilter:
 
 
 def with_text(traces: QuerySet[Trace], text: str, *, payloads: bool) -> QuerySet[Trace]:
-    """The trace of this id, or those whose session or error, and with `payloads` also inputs and outputs, hold it."""
+    """The trace or the batch of this id, or the traces whose session or error holds it; with `payloads` also those
+    whose inputs or outputs do.
+    """
     if (found := trace_id_of(text)) is not None:
-        return traces.filter(pk=found)
+        return traces.filter(Q(pk=found) | Q(batch_id=found.hex) & ~Q(batch_id=""))
     condition = Q(session_id__icontains=text) | Q(error_type__icontains=text)
     for column in ("input_preview", "output_preview", "error_message") if payloads else ():
         condition |= Q(**{f"{column}__icontains": text})

@@ -50,6 +50,9 @@ CALLERS: dict[str, Callable[[], API]] = {
 
 OPERATIONS: dict[str, Callable[[API, Trace], Any]] = {
     "health": lambda api, trace: api.get("health/live"),
+    "ready": lambda api, trace: api.get("health/ready"),
+    "docs": lambda api, trace: api.get("docs"),
+    "openapi": lambda api, trace: api.get("openapi.json"),
     "list": lambda api, trace: api.get("programs"),
     "run public": lambda api, trace: api.post(f"programs/{ECHO}", BODY),
     "run": lambda api, trace: api.post(f"programs/{PRIVATE}", BODY),
@@ -67,9 +70,11 @@ OPERATIONS: dict[str, Callable[[API, Trace], Any]] = {
     "socket restricted": lambda api, trace: Shake(api, RESTRICTED),
 }
 
-BAD = dict.fromkeys(OPERATIONS, 401) | {"health": 200}
-NOBODY = dict.fromkeys(OPERATIONS, 401) | {"health": 200, "list": 200, "run public": 200, "socket public": 200}
-KNOWN = dict.fromkeys(OPERATIONS, 403) | {"health": 200, "list": 200, "run public": 200, "socket public": 200}
+OPEN = {"health": 200, "ready": 200, "docs": 200}
+FOR_ALL = OPEN | {"openapi": 200, "list": 200, "run public": 200, "socket public": 200}
+BAD = dict.fromkeys(OPERATIONS, 401) | OPEN
+NOBODY = dict.fromkeys(OPERATIONS, 401) | FOR_ALL
+KNOWN = dict.fromkeys(OPERATIONS, 403) | FOR_ALL
 RUNS = {"run": 200, "socket": 200}
 RUNS_RESTRICTED = RUNS | {name: 200 for name in OPERATIONS if name.endswith(" restricted")}
 VIEWS = {"traces": 200, "trace": 200}

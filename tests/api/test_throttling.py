@@ -74,6 +74,11 @@ def test_every_item_of_a_batch_counts(anonymous: API, limits: Callable[..., None
     assert anonymous.run("echo", question="q").status_code == 429
 
 
+def test_tries_with_a_bad_key_count_by_address(anonymous: API, limits: Callable[..., None]) -> None:
+    limits(anonymous="2/min", key="100/min")
+    assert [API("dsk_guess.guess").get("programs").status_code for _ in range(3)] == [401, 401, 429]
+
+
 def test_runs_on_a_socket_count(anonymous: API, limits: Callable[..., None]) -> None:
     limits(user="1/min")
     api = API(user=make_user("u"))

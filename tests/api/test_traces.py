@@ -15,6 +15,7 @@ from dspyserve import runs
 from dspyserve.events import Caller
 from dspyserve.models import APIKey, Feedback, Program, Span, SpanPayload, Trace
 from dspyserve.tracing.export import jsonl
+from dspyserve.tracing.search import TraceFilter
 from tests.api.conftest import API, content, make_key, make_user
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -151,6 +152,28 @@ class TestList:
         with CaptureQueriesContext(connection) as queries:
             assert len(reader.get("traces").json()["items"]) == count
         assert len(queries) == 1, queries.captured_queries
+
+    def test_a_batch_is_found_by_its_id(self, reader: API) -> None:
+        made = make_traces(3)
+        Trace.objects.filter(pk=made[1].pk).update(batch_id=uuid.UUID(int=77).hex)
+        for query in ({"q": str(uuid.UUID(int=77))}, {"batch_id": uuid.UUID(int=77).hex}):
+            assert walk(reader, **query) == [made[1].id.hex]
+
+    @pytest.mark.skipif(connection.vendor != "sqlite", reason="a planner that sees a few rows scans them")
+    @pytest.mark.parametrize(
+        ("values", "index"),
+        [
+            ({"session_id": "s"}, "dspyserve_trace_session"),
+            ({"batch_id": "b"}, "dspyserve_trace_batch"),
+            ({"text": uuid.UUID(int=77).hex}, "dspyserve_trace_batch"),
+            ({"status": "failed"}, "dspyserve_trace_"),
+            ({}, "dspyserve_trace_time"),
+        ],
+    )
+    def test_filters_use_an_index(self, values: dict[str, Any], index: str, db: None) -> None:
+        wanted = TraceFilter(**values).apply(Trace.objects.all(), payloads=True)
+        plan = wanted.order_by("-started_at", "-pk")[:50].explain()
+        assert index in plan, plan
 
 
 class TestTrace:

@@ -6,6 +6,7 @@ import datetime
 import decimal
 import enum
 import json
+import os
 import uuid
 from collections import deque
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from hypothesis import strategies as st
 from dspyserve.programs.schema import program_schema
 from dspyserve.programs.values import outputs_of
 
-EXAMPLES = 300
+EXAMPLES = int(os.environ.get("DSPYSERVE_TESTS_EXAMPLES", "300"))
 
 
 class Colour(enum.Enum):

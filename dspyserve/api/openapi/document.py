@@ -6,6 +6,8 @@ import inspect
 import logging
 from typing import Any, Final
 
+from django.conf import settings as django_settings
+
 import dspyserve
 from dspyserve import errors
 from dspyserve.access.identity import Identity
@@ -24,15 +26,16 @@ _DESCRIPTION: Final = (
     "Every program has its own operations, with the schemas of its inputs and outputs. Errors are problems as RFC 9457 "
     "says, told apart by `code`. Only the programs that you may run are here: sign in, or send your API key."
 )
-_SECURITY: Final = {
-    "bearer": {"type": "http", "scheme": "bearer", "description": "An API key."},
-    "session": {
+
+
+def _security() -> dict[str, Any]:
+    session = {
         "type": "apiKey",
         "in": "cookie",
-        "name": "sessionid",
+        "name": django_settings.SESSION_COOKIE_NAME,
         "description": "A signed-in user's session. Requests that change something also need X-CSRFToken.",
-    },
-}
+    }
+    return {"bearer": {"type": "http", "scheme": "bearer", "description": "An API key."}, "session": session}
 
 
 async def document(identity: Identity, root: str) -> dict[str, Any]:
@@ -58,7 +61,7 @@ async def document(identity: Identity, root: str) -> dict[str, Any]:
             "schemas": schemas.by_name,
             "responses": _problem_responses(),
             "headers": _HEADERS,
-            "securitySchemes": _SECURITY,
+            "securitySchemes": _security(),
         },
         "tags": [{"name": "programs"}, {"name": "traces"}, {"name": "health"}],
     }
