@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -23,7 +24,7 @@ class Server:
         """`kind` is `daphne` or `uvicorn`; the constructor returns when the server answers."""
         from django.db import connection
 
-        self.port = _free_port()
+        self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         directory = os.environ["DSPYSERVE_TESTS_DIRECTORY"]
         self.log_file = tempfile.NamedTemporaryFile(dir=directory, suffix=".log", delete=False)  # noqa: SIM115
@@ -99,8 +100,13 @@ def _command(kind: str, port: int) -> list[str]:
     ]
 
 
-def _free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
-        return port
+def free_port() -> int:
+    """A port that nobody listens on, below those that outgoing connections are given."""
+    while True:
+        port = random.randint(15_000, 32_000)
+        with socket.socket() as found:
+            try:
+                found.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port

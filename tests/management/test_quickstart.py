@@ -21,7 +21,7 @@ from django.core.management import call_command
 from django.core.management.base import CommandError
 from websockets.sync.client import connect
 
-from tests.server import ROOT
+from tests.server import ROOT, free_port
 
 PASSWORD = re.compile(r"^  password +(\S+)", re.MULTILINE)
 
@@ -216,11 +216,3 @@ def until_the_end(socket: object) -> Iterator[str]:
         yield text
         if '"run_end"' in text or '"error"' in text:
             return
-
-
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
-        return port
