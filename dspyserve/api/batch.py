@@ -117,5 +117,5 @@ class _Lines:
 
 def _item(index: int, outcome: runs.RunResult | RequestError) -> dict[str, Any]:
     if isinstance(outcome, RequestError):
-        return {"index": index, "problem": problem(outcome)}
-    return {"index": index, "result": outcome.as_dict()}
+        return {"index": index, **problem(outcome)}
+    return {"index": index, **outcome.as_dict()}

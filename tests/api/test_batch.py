@@ -30,9 +30,9 @@ def test_results_come_in_the_order_of_the_items(anonymous: API, program: str) ->
     body = response.json()
     assert [item["index"] for item in body["results"]] == list(range(8))
     for number, item in enumerate(body["results"]):
-        assert f"marker-{number}-" in item["result"]["outputs"]["answer"]
+        assert f"marker-{number}-" in item["outputs"]["answer"]
     traces = Trace.objects.filter(batch_id=body["batch_id"])
-    assert {trace.id.hex for trace in traces} == {item["result"]["trace_id"] for item in body["results"]}
+    assert {trace.id.hex for trace in traces} == {item["trace_id"] for item in body["results"]}
     assert {(trace.transport, trace.session_id, tuple(trace.tags)) for trace in traces} == {("batch", "s", ("t",))}
     assert response["X-Batch-Id"] == body["batch_id"]
 
@@ -42,10 +42,10 @@ def test_an_item_that_fails_does_not_take_the_others_along(anonymous: API) -> No
     body["inputs"].insert(1, {"question": 3})
     body["inputs"].append("nonsense")
     results = anonymous.post("programs/echo/batch", body).json()["results"]
-    codes = [item.get("problem", {}).get("code") for item in results]
+    codes = [item.get("code") for item in results]
     assert codes == [None, "invalid_input", "lm_error", None, "invalid_input"]
-    assert results[1]["problem"]["errors"][0]["pointer"] == "/inputs/1/question"
-    assert results[4]["problem"]["errors"][0]["pointer"] == "/inputs/4"
+    assert results[1]["errors"][0]["pointer"] == "/inputs/1/question"
+    assert results[4]["errors"][0]["pointer"] == "/inputs/4"
     assert Trace.objects.filter(status="failed").count() == 1
 
 
@@ -66,7 +66,7 @@ async def test_lines_come_as_the_items_end() -> None:
     lines = [json.loads(line) async for line in response.streaming_content]
     assert [line["index"] for line in lines] == [1, 0]
     for line in lines:
-        assert (await Trace.objects.aget(pk=line["result"]["trace_id"])).batch_id == response["X-Batch-Id"]
+        assert (await Trace.objects.aget(pk=line["trace_id"])).batch_id == response["X-Batch-Id"]
 
 
 @pytest.mark.usefixtures("language_model")
@@ -98,7 +98,7 @@ def test_a_small_program_takes_the_items_one_after_the_other(anonymous: API, pro
     Program.objects.filter(name="echo").update(max_concurrency=2, max_queue=0)
     catalogue.forget()
     results = anonymous.post("programs/echo/batch", items(*["@@delay=0.05@@"] * 7)).json()["results"]
-    assert [item["result"]["outputs"] is not None for item in results] == [True] * 7
+    assert [item["outputs"] is not None for item in results] == [True] * 7
     assert provider.peak_in_flight <= 2
 
 
@@ -111,7 +111,7 @@ async def test_a_batch_leaves_the_queue_to_others() -> None:
     other = await runs.aexecute("echo", {"question": "between"})
     assert "between" in other.outputs["answer"]
     lines = [json.loads(line) async for line in response.streaming_content]
-    assert [line["index"] for line in lines if "result" in line] == list(range(6))
+    assert [line["index"] for line in lines if "outputs" in line] == list(range(6))
 
 
 @pytest.mark.usefixtures("language_model")

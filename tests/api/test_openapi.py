@@ -172,7 +172,7 @@ class TestAnswers:
         trace = api.get(f"traces/{trace_id}").json()
         answers = {
             "ThreadedResult": ran.json(),
-            "ThreadedBatchResult": api.post("programs/threaded/batch", {"inputs": [{"question": "q"}, {}]}).json(),
+            "ThreadedBatchResults": api.post("programs/threaded/batch", {"inputs": [{"question": "q"}, {}]}).json(),
             "Problem": api.run("threaded").json(),
             "Feedback": api.post(f"traces/{trace_id}/feedback", {"name": "good", "correction": {}}).json(),
             "TraceDetail": trace,

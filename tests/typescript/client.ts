@@ -54,7 +54,7 @@ type Batch = paths["/api/programs/qa/batch"]["post"];
 export function answers(
   body: Batch["responses"]["200"]["content"]["application/json"],
 ): (string | undefined)[] {
-  return body.results.map((item) => ("result" in item ? item.result.outputs.answer : undefined));
+  return body.results.map((item) => ("outputs" in item ? item.outputs.answer : undefined));
 }
 
 export const query: paths["/api/traces"]["get"]["parameters"]["query"] = { status: "failed", limit: 20 };

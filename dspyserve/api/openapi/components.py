@@ -64,15 +64,12 @@ def options() -> dict[str, Any]:
     }
 
 
-def result(outputs: dict[str, Any]) -> dict[str, Any]:
+INDEX: Final = {"index": {"type": "integer", "minimum": 0, "description": "Of the item, in the order of the request."}}
+
+
+def result(outputs: dict[str, Any], **more: Any) -> dict[str, Any]:
     """A successful execution."""
-    return closed(
-        {
-            "trace_id": TRACE_ID,
-            "program": STRING,
-            **_conclusion(outputs),
-        }
-    )
+    return closed({**more, "trace_id": TRACE_ID, "program": STRING, **_conclusion(outputs)})
 
 
 def run_end(outputs: dict[str, Any]) -> dict[str, Any]:
@@ -170,7 +167,7 @@ def event_union(run_end_schema: str) -> dict[str, Any]:
     }
 
 
-def problem() -> dict[str, Any]:
+def problem(**more: Any) -> dict[str, Any]:
     """RFC 9457, and our members."""
     fault = closed(
         {"pointer": {"type": "string", "description": "RFC 6901, into the body."}, "message": STRING},
@@ -178,6 +175,7 @@ def problem() -> dict[str, Any]:
     )
     return closed(
         {
+            **more,
             "type": STRING,
             "title": STRING,
             "status": INTEGER,

@@ -40,7 +40,8 @@ def _security() -> dict[str, Any]:
 
 async def document(identity: Identity, root: str) -> dict[str, Any]:
     """The description of the API, whose address is `root`, for the caller `identity`."""
-    schemas = Schemas({"Problem": components.problem(), **components.events(), **components.traces()})
+    shared = {"Problem": components.problem(), "BatchProblem": components.problem(**components.INDEX)}
+    schemas = Schemas({**shared, **components.events(), **components.traces()})
     operations = Operations(root)
     _add_common(operations)
     rows = await visible_programs(identity, await catalogue.arows())

@@ -83,7 +83,7 @@ def add_program(operations: Operations, schemas: Schemas, program: ServedProgram
         "The outputs", "application/json", ref(result), "X-Trace-Id", "Idempotent-Replayed"
     )
     _add_stream(operations, path, prefix, title, run, event, sample, shared)
-    _add_batch(operations, schemas, path, prefix, title, inputs, result, sample, shared)
+    _add_batch(operations, schemas, path, prefix, title, inputs, outputs, sample, shared)
 
 
 def _add_stream(
@@ -117,17 +117,16 @@ def _add_batch(
     prefix: str,
     title: str,
     inputs: str,
-    result: str,
+    outputs: str,
     sample: Any,
     shared: Any,
 ) -> None:
     items = {"type": "array", "items": ref(inputs), "minItems": 1, "maxItems": settings().batch_size}
     batch = schemas.add(f"{prefix}Batch", closed({"inputs": items, **components.options()}, optional=_OPTIONAL))
-    good = closed({"index": components.INTEGER, "result": ref(result)})
-    bad = closed({"index": components.INTEGER, "problem": ref("Problem")})
-    item = schemas.add(f"{prefix}BatchItem", {"oneOf": [good, bad]})
+    good = schemas.add(f"{prefix}BatchResult", components.result(ref(outputs), **components.INDEX))
+    item = schemas.add(f"{prefix}BatchItem", {"oneOf": [ref(good), ref("BatchProblem")]})
     results = closed({"batch_id": components.TRACE_ID, "results": {"type": "array", "items": ref(item)}})
-    answered = schemas.add(f"{prefix}BatchResult", results)
+    answered = schemas.add(f"{prefix}BatchResults", results)
     added = operations.add(
         "post",
         f"{path}/batch",
