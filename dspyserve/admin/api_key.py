@@ -14,6 +14,7 @@ from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
 
 from dspyserve.access.permissions import RUN, grantable_programs, grantable_scopes
+from dspyserve.admin import wording
 from dspyserve.models import APIKey
 
 
@@ -124,13 +125,7 @@ class APIKeyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     def state(self, key: APIKey) -> str:
         """Whether it works."""
         if not key.is_active:
-            return _badge("failed", "✕", _("revoked"))
+            return wording.badge("failed", "✕", _("revoked"))
         if key.has_expired:
-            return _badge("timed_out", "◷", _("expired"))
-        return _badge("succeeded", "✓", _("valid"))
-
-
-def _badge(kind: str, symbol: str, text: Any) -> str:
-    return format_html(
-        '<span class="dspyserve-badge dspyserve-{}"><span aria-hidden="true">{}</span> {}</span>', kind, symbol, text
-    )
+            return wording.badge("timed_out", "◷", _("expired"))
+        return wording.badge("succeeded", "✓", _("valid"))

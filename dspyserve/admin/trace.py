@@ -220,13 +220,7 @@ class TraceAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 
 def status_badge(trace: Trace) -> str:
     """Symbol, word and class."""
-    symbol = SYMBOLS.get(Trace.Status(trace.status), "")
-    return format_html(
-        '<span class="dspyserve-badge dspyserve-{}"><span aria-hidden="true">{}</span> {}</span>',
-        trace.status,
-        symbol,
-        trace.get_status_display(),
-    )
+    return wording.badge(trace.status, SYMBOLS.get(Trace.Status(trace.status), ""), trace.get_status_display())
 
 
 def _page(trace: Trace, request: HttpRequest) -> dict[str, Any]:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from django.utils.html import format_html
+
 
 def duration(milliseconds: float | None) -> str:
     """Milliseconds below a second, seconds below two minutes, then minutes."""
@@ -25,3 +29,10 @@ def tokens(incoming: int | None, outgoing: int | None) -> str:
     if incoming is None and outgoing is None:
         return "–"
     return f"{incoming if incoming is not None else '–'} → {outgoing if outgoing is not None else '–'}"
+
+
+def badge(kind: str, symbol: str, text: Any) -> str:
+    """A word in the colour of `kind`, with a symbol, so that colour says nothing alone."""
+    return format_html(
+        '<span class="dspyserve-badge dspyserve-{}"><span aria-hidden="true">{}</span> {}</span>', kind, symbol, text
+    )

@@ -13,16 +13,16 @@ from dspyserve.programs.catalogue import catalogue
 from dspyserve.tracing import store
 from dspyserve.tracing.writer import writer
 
-router = Router(tags=["health"])
+router = Router()
 
 
-@router.get("/live", summary="Is the process alive?")
+@router.get("/live")
 async def live(request: HttpRequest) -> HttpResponse:
     """Always `{"status": "ok"}`: whoever reads it was answered."""
     return json_response({"status": "ok"})
 
 
-@router.get("/ready", summary="Can the process serve?")
+@router.get("/ready")
 async def ready(request: HttpRequest) -> HttpResponse:
     """200 where the database, the programs and the trace writer are in order, else 503; each by name."""
     parts = {

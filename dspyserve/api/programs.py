@@ -1,4 +1,4 @@
-"""The operations on programs: list, describe, run, stream."""
+"""The operations on programs: list, describe, run, stream, batch."""
 
 from __future__ import annotations
 
@@ -19,39 +19,17 @@ from dspyserve.api.sse import sse_response
 from dspyserve.models import Program, Trace
 from dspyserve.programs.catalogue import catalogue
 
-router = Router(tags=["programs"])
-
-_BODY: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "application/json": {
-                "schema": {
-                    "type": "object",
-                    "required": ["inputs"],
-                    "additionalProperties": False,
-                    "properties": {
-                        "inputs": {"type": "object", "description": "The program's input fields."},
-                        "session_id": {"type": "string", "maxLength": 200},
-                        "tags": {"type": "array", "items": {"type": "string", "maxLength": 200}},
-                        "metadata": {"type": "object"},
-                        "timeout": {"type": "number", "exclusiveMinimum": 0, "description": "Seconds."},
-                    },
-                }
-            }
-        },
-    }
-}
+router = Router()
 
 
-@router.get("", summary="List the programs that you may run")
+@router.get("")
 async def list_programs(request: HttpRequest) -> HttpResponse:
     """`{"items": [{"name", "title", "description"}]}`."""
     programs = await visible_programs(await admit(request), await catalogue.arows())
     return json_response({"items": [_summary(program) for program in programs]})
 
 
-@router.get("/{name}", summary="Describe a program")
+@router.get("/{name}")
 async def describe_program(request: HttpRequest, name: str) -> HttpResponse:
     """The program with the JSON Schemas of its inputs and outputs."""
     await _authorised(request, name)
@@ -66,7 +44,7 @@ async def describe_program(request: HttpRequest, name: str) -> HttpResponse:
     )
 
 
-@router.post("/{name}", summary="Run a program", openapi_extra=_BODY)
+@router.post("/{name}")
 async def run_program(request: HttpRequest, name: str) -> HttpResponse:
     """Run the program and answer with its outputs, when its trace is stored."""
     identity = await _authorised(request, name)
@@ -85,7 +63,7 @@ async def run_program(request: HttpRequest, name: str) -> HttpResponse:
     return await once(request, identity, answer)
 
 
-@router.post("/{name}/batch", summary="Run a program with many inputs")
+@router.post("/{name}/batch")
 async def batch_program(request: HttpRequest, name: str) -> HttpResponseBase:
     """Run the program once for every item and answer with a result or a problem for each."""
     identity = await identify(request)
@@ -93,7 +71,7 @@ async def batch_program(request: HttpRequest, name: str) -> HttpResponseBase:
     return await answer_batch(request, identity, name)
 
 
-@router.post("/{name}/stream", summary="Run a program and stream its events", openapi_extra=_BODY)
+@router.post("/{name}/stream")
 async def stream_program(request: HttpRequest, name: str) -> StreamingHttpResponse:
     """Run the program and answer with its events, as they happen, to the one that ends it."""
     identity = await _authorised(request, name)

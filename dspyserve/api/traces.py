@@ -23,7 +23,7 @@ from dspyserve.tracing import export
 from dspyserve.tracing.documents import feedback_document, payload_document, span_document, trace_document
 from dspyserve.tracing.search import Cursor, TraceFilter, page, trace_id_of
 
-router = Router(tags=["traces"])
+router = Router()
 
 PAGE: Final = 50
 MAX_PAGE: Final = 200
@@ -31,7 +31,7 @@ MAX_SPANS: Final = 2_000
 """Spans that one answer holds; `span_count` tells how many there are."""
 
 
-@router.get("", summary="List traces")
+@router.get("")
 async def list_traces(request: HttpRequest) -> HttpResponse:
     """A page of traces, the newest first, and the cursor of the next page."""
     identity = await admit(request)
@@ -49,7 +49,7 @@ async def list_traces(request: HttpRequest) -> HttpResponse:
     )
 
 
-@router.get("/export", summary="Export traces as lines of JSON")
+@router.get("/export")
 async def export_traces(request: HttpRequest) -> StreamingHttpResponse:
     """Every trace that the filters leave, one in a line, with its spans and feedback."""
     identity = await admit(request)
@@ -67,7 +67,7 @@ async def export_traces(request: HttpRequest) -> StreamingHttpResponse:
     return response
 
 
-@router.get("/{trace_id}", summary="Read a trace")
+@router.get("/{trace_id}")
 async def read_trace(request: HttpRequest, trace_id: str) -> HttpResponse:
     """The trace with its spans, without their payloads, and its feedback."""
     identity = await admit(request)
@@ -76,7 +76,7 @@ async def read_trace(request: HttpRequest, trace_id: str) -> HttpResponse:
     return json_response(await sync_to_async(_whole)(identity, trace_id, payloads=payloads))
 
 
-@router.get("/{trace_id}/spans/{span_id}", summary="Read a span with its payload")
+@router.get("/{trace_id}/spans/{span_id}")
 async def read_span(request: HttpRequest, trace_id: str, span_id: str) -> HttpResponse:
     """The span with what went into it and what came out."""
     identity = await admit(request)
@@ -85,7 +85,7 @@ async def read_span(request: HttpRequest, trace_id: str, span_id: str) -> HttpRe
     return json_response(await sync_to_async(_span)(identity, trace_id, span_id))
 
 
-@router.post("/{trace_id}/feedback", summary="Give feedback on a trace")
+@router.post("/{trace_id}/feedback")
 async def feedback(request: HttpRequest, trace_id: str) -> HttpResponse:
     """Say what you think of the trace, or of one of its spans; a second time under the same name replaces the first."""
     identity = await admit(request)
