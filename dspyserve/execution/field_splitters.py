@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterator
 from typing import Any, Final, Protocol
+from xml.parsers import expat
 
 import dspy
 
@@ -31,6 +32,8 @@ def splitter_for(adapter: Any, signature: Any) -> FieldSplitter:
         return JSONSplitter(names)
     if type(adapter) is dspy.ChatAdapter:
         return ChatSplitter(names, frozenset(signature.output_fields))
+    if type(adapter) is dspy.XMLAdapter:
+        return XMLSplitter(names)
     return _Whole()
 
 
@@ -122,6 +125,66 @@ class ChatSplitter:
             body = body.lstrip()
         self._has_begun = True
         yield (self._field or "", lead + body)
+
+
+class XMLSplitter:
+    """XMLAdapter's text: a field's value stands in the element of its name, and is stripped.
+
+    Where a value holds elements itself, the adapter takes its markup as text: the rest of it arrives when it is whole.
+    """
+
+    def __init__(self, streamed: frozenset[str]) -> None:
+        self._streamed = streamed
+        self._seen: set[str] = set()
+        self._path: list[str] = []
+        self._field: str | None = None
+        self._space = ""  # held back: it counts only when text follows
+        self._has_begun = False
+        self._deltas: list[Delta] = []
+        self._is_broken = False
+        self._parser = expat.ParserCreate()
+        self._parser.StartElementHandler = self._start
+        self._parser.EndElementHandler = self._end
+        self._parser.CharacterDataHandler = self._text
+        if hasattr(self._parser, "SetReparseDeferralEnabled"):
+            # Newer versions of expat would otherwise wait for more before they tell anything.
+            self._parser.SetReparseDeferralEnabled(False)
+        self._parser.Parse("<root>")
+
+    def feed(self, text: str) -> Iterator[Delta]:
+        """What `text` adds."""
+        if not self._is_broken:
+            try:
+                self._parser.Parse(text.encode("utf-8", "replace"))
+            except expat.ExpatError:
+                # The adapter will not be able to read it either, and says so.
+                self._is_broken = True
+        deltas, self._deltas = self._deltas, []
+        return iter(deltas)
+
+    def _start(self, name: str, attributes: Any) -> None:
+        self._field = None
+        if len(self._path) == 1:
+            self._field = name if name in self._streamed and name not in self._seen else None
+            self._seen.add(name)
+            self._space, self._has_begun = "", False
+        self._path.append(name)
+
+    def _end(self, name: str) -> None:
+        self._path.pop()
+        self._field = None
+
+    def _text(self, text: str) -> None:
+        if self._field is None:
+            return
+        body = text.rstrip()
+        if not body:
+            self._space += text
+            return
+        lead = self._space if self._has_begun else ""
+        self._space = text[len(body) :]
+        self._deltas.append((self._field, lead + (body if self._has_begun else body.lstrip())))
+        self._has_begun = True
 
 
 class JSONSplitter:

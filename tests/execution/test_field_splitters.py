@@ -71,5 +71,56 @@ class TestJson:
         assert feed(splitter_for(dspy.JSONAdapter(), SIGNATURE), text, [1] * 99) == {"reasoning": "r", "answer": "a"}
 
 
+def xml(**fields: Any) -> str:
+    """What a model writes for XMLAdapter."""
+    return "\n\n".join(f"<{name}>\n{value}\n</{name}>" for name, value in fields.items())
+
+
+def escaped(text: str) -> str:
+    return text.replace("&", "&amp;").replace("<", "&lt;")
+
+
+MARKUP = [*PIECES, "&", "<", ">", "</answer>", "<b>", "&amp;", "]]>", "<![CDATA["]
+
+
+class TestXML:
+    @given(
+        st.lists(st.sampled_from(MARKUP), max_size=40).map("".join),
+        st.lists(st.sampled_from(MARKUP), max_size=40).map("".join),
+        st.lists(st.integers(1, 9)),
+    )
+    def test_adds_up_to_what_the_adapter_reads(self, reasoning: str, answer: str, cuts: list[int]) -> None:
+        text = xml(reasoning=escaped(reasoning), count=3, answer=escaped(answer))
+        found = feed(splitter_for(dspy.XMLAdapter(), SIGNATURE), text, cuts)
+        try:
+            read = dspy.XMLAdapter().parse(SIGNATURE, text)
+        except dspy.utils.exceptions.AdapterParseError:
+            return
+        for name in ("reasoning", "answer"):
+            assert found.get(name, "") == read[name]
+        assert "count" not in found
+
+    def test_streams_before_an_element_ends(self) -> None:
+        splitter = splitter_for(dspy.XMLAdapter(), SIGNATURE)
+        list(splitter.feed("<reasoning>\n"))
+        assert list(splitter.feed("because")) == [("reasoning", "because")]
+        assert list(splitter.feed(" of &am")) == [("reasoning", " of")]
+        assert list(splitter.feed("p; that")) == [("reasoning", " &"), ("reasoning", " that")]
+
+    def test_sections_of_raw_text_are_text(self) -> None:
+        text = "<reasoning><![CDATA[a < b]]></reasoning>"
+        assert feed(splitter_for(dspy.XMLAdapter(), SIGNATURE), text, [3] * 20) == {"reasoning": "a < b"}
+
+    @pytest.mark.parametrize("text", ["no markup", "<reasoning>a</answer>", "<reasoning>a & b</reasoning>", "<<<<"])
+    def test_what_is_no_xml_ends_the_stream(self, text: str) -> None:
+        splitter = splitter_for(dspy.XMLAdapter(), SIGNATURE)
+        found = feed(splitter, text, [1] * 50)
+        assert set(found) <= {"reasoning"}
+        assert list(splitter.feed("<answer>x</answer>")) in ([], [("answer", "x")])
+
+
 def test_an_unknown_adapter_streams_whole_fields() -> None:
-    assert feed(splitter_for(dspy.XMLAdapter(), SIGNATURE), "<answer>a</answer>", [1, 2]) == {}
+    class Own(dspy.XMLAdapter):
+        pass
+
+    assert feed(splitter_for(Own(), SIGNATURE), "<answer>a</answer>", [1, 2]) == {}
