@@ -100,7 +100,8 @@ class RunRecord:
     """Everything that one execution leaves behind; a trace is built from this and from nothing else.
 
     Times are seconds since the epoch. `linked_trace_id` is the id that the caller wanted and that another trace has.
-    `status` is one of `dspyserve.models.Trace.Status`; `cost` is in US dollars and None where it is not known.
+    `streamed` is what went out of text fields, by span id and name, of an execution that did not succeed. `status` is
+    one of `dspyserve.models.Trace.Status`; `cost` is in US dollars and None where it is not known.
     """
 
     trace_id: uuid.UUID
@@ -120,3 +121,4 @@ class RunRecord:
     failure: Failure | None
     events: list[Event]
     first_token_at: float | None
+    streamed: Mapping[str, Mapping[str, str]] = field(default_factory=dict)

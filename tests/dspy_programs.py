@@ -227,3 +227,30 @@ class Caption(dspy.Signature):
 def caption() -> dspy.Module:
     """Sends a picture to the language model."""
     return dspy.Predict(Caption)
+
+
+class Reply(dspy.Signature):
+    """Go on with the conversation."""
+
+    history: dspy.History = dspy.InputField()
+    message: str = dspy.InputField()
+    reply: str = dspy.OutputField()
+
+
+@register("chat", access="public")
+def chat() -> dspy.Module:
+    """Remembers the conversation that it is given."""
+    return dspy.ChainOfThought(Reply)
+
+
+@register("step_by_step", access="public", outputs={"answer": str})
+class StepByStep(dspy.Module):
+    """Two calls, both of a field `answer`: only the second is the program's own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ask = dspy.Predict("question -> answer")
+
+    def forward(self, question: str) -> dspy.Prediction:
+        draft = self.ask(question=question).answer
+        return dspy.Prediction(answer=self.ask(question=f"{question} {len(draft)}").answer)

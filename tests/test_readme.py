@@ -28,7 +28,7 @@ EXAMPLES = {name: code for _, name, code in BLOCK.findall((ROOT / "README.md").r
 
 RUN_HERE = {
     *("settings.py", "urls.py", "asgi.py", "shop/dspy_programs.py"),
-    *("client.py", "client.mjs", "socket.mjs", "in a thread", "on the event loop"),
+    *("client.py", "chat.py", "client.mjs", "socket.mjs", "in a thread", "on the event loop"),
 }
 
 
@@ -116,6 +116,7 @@ def test_the_python_client(server: Server, tmp_path: Path) -> None:
     assert "Why is the sky blue?" in printed
     assert "And at night?" in printed
     assert Feedback.objects.get().correction == {"answer": "Rayleigh scattering."}
+    assert "Why is the sky blue?" in run_client("chat.py", [sys.executable], server, tmp_path)
 
 
 @pytest.mark.skipif(

@@ -15,6 +15,7 @@ from ninja.errors import ValidationError
 import dspyserve
 from dspyserve.api import health, programs, traces
 from dspyserve.api.callers import identify
+from dspyserve.api.openai import views as openai
 from dspyserve.api.openapi import document
 from dspyserve.api.responses import finished, json_response, problem_response
 from dspyserve.errors import Fault, InvalidInput, MethodNotAllowed, NotFound, RequestError
@@ -28,6 +29,7 @@ api = NinjaAPI(title="dspyserve", version=dspyserve.__version__, urls_namespace=
 api.add_router("/programs", programs.router)
 api.add_router("/traces", traces.router)
 api.add_router("/health", health.router)
+api.add_router("/openai/v1", openai.router)
 
 
 @api.exception_handler(RequestError)

@@ -146,6 +146,14 @@ class Recorder(BaseCallback):
 
     # Streams
 
+    def streamed_texts(self) -> dict[str, dict[str, str]]:
+        """What was streamed of each predictor's fields so far, by span id and name of the field."""
+        texts: dict[str, dict[str, str]] = {}
+        for (span_id, name), text in list(self._texts.items()):
+            if name and text:
+                texts.setdefault(span_id, {})[name] = text
+        return texts
+
     def predictor_of(self, lm_call_id: str | None) -> tuple[str, str, Any, Any] | None:
         """Span id, name, adapter and signature of the predictor that made an LM call."""
         call = self._calls.get(lm_call_id or "")

@@ -96,6 +96,7 @@ class Run:
             failure=outcome.failure,
             events=recorder.taken(),
             first_token_at=recorder.first_token_at,
+            streamed=recorder.streamed_texts() if outcome.failure is not None else {},
         )
 
     def conclude(self, outcome: Outcome, rows: TraceRows | None, *, stored: bool) -> RunResult:

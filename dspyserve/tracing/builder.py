@@ -89,6 +89,10 @@ def _spans(record: RunRecord) -> list[_Span]:
             spans[event.span_id or ""] = _parse_span(event)
         elif moment == "end" and (span := spans.get(event.span_id or "")) is not None:
             span.finish(event)
+    for span_id, texts in record.streamed.items():
+        # What a client has read of an answer that never was.
+        if (span := spans.get(span_id)) is not None and span.status != Span.Status.OK:
+            span.end = {**span.end, "partial_outputs": texts}
     return list(spans.values())
 
 

@@ -11,7 +11,7 @@ import pytest
 from httpx_sse import ServerSentEvent, connect_sse
 
 from dspyserve.events import TERMINAL
-from dspyserve.models import Trace
+from dspyserve.models import SpanPayload, Trace
 from tests.api.test_run import wait_for_trace
 from tests.load.openai_server import OpenAIServer
 from tests.server import Server
@@ -76,7 +76,9 @@ class TestStream:
         check(events)
         assert (events[-1]["type"], events[-1]["problem"]["code"]) == ("run_error", code)
         assert "provider-secret-text" not in str(events) + server.log
-        assert Trace.objects.get(pk=events[-1]["trace_id"]).status == "failed"
+        trace = Trace.objects.get(pk=events[-1]["trace_id"])
+        assert trace.status == "failed"
+        check_partial(trace, events)
 
     def test_a_client_that_leaves_stops_the_execution(self, server: Server, provider: OpenAIServer) -> None:
         body = {"inputs": {"question": "@@words=2000@@ @@token_delay=0.02@@"}}
@@ -86,6 +88,8 @@ class TestStream:
                 pass
         trace = wait_for_trace("echo")
         assert (trace.status, trace.error_code) == ("cancelled", "cancelled")
+        payloads = SpanPayload.objects.filter(span__trace=trace, attributes__has_key="partial_outputs")
+        assert payloads.get().attributes["partial_outputs"]["answer"]
         assert httpx.get(f"{server.url}/api/health/ready").json()["running"] == 0
 
     def test_a_silent_stream_is_kept_alive(self, language_model: Any, start_server: Callable[..., Server]) -> None:
@@ -95,6 +99,18 @@ class TestStream:
             text = "".join(response.iter_text())
         assert text.count(": keep-alive\n\n") >= 2
         assert text.count("event: run_end") == 1
+
+
+def check_partial(trace: Trace, events: list[dict[str, Any]]) -> None:
+    """What was streamed of an answer that failed is in the trace, where its predictor is."""
+    text = "".join(event["delta"] for event in events if event["type"] == "token")
+    payloads = SpanPayload.objects.filter(span__trace=trace, attributes__has_key="partial_outputs")
+    if text:
+        payload = payloads.get()
+        assert payload.attributes["partial_outputs"] == {"answer": text}
+        assert payload.span.span_id == next(event["span_id"] for event in events if event["type"] == "token")
+    else:
+        assert not payloads.exists()
 
 
 def check_all(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
