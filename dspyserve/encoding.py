@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 from typing import Any, NoReturn
 
@@ -16,7 +17,12 @@ def encode(value: Any) -> bytes:
         return orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS, default=str)
     except orjson.JSONEncodeError:
         # An integer beyond 64 bits: JSON allows it, orjson does not.
-        return json.dumps(value, ensure_ascii=True, default=str).encode()
+        return json.dumps(value, ensure_ascii=True, default=_plain).encode()
+
+
+def _plain(value: Any) -> str:
+    # As orjson writes it.
+    return value.isoformat() if isinstance(value, datetime.date | datetime.time) else str(value)
 
 
 def decode(data: bytes | str) -> Any:

@@ -7,18 +7,19 @@ from collections.abc import AsyncIterator
 
 from django.http import StreamingHttpResponse
 
+from dspyserve.api.streaming import StreamedBody
 from dspyserve.conf import settings
 from dspyserve.encoding import encode
-from dspyserve.events import Event
+from dspyserve.errors import RequestError
+from dspyserve.events import RUN_ERROR, Event
+from dspyserve.problems import problem
 from dspyserve.runs import RunStream
 
 KEEPALIVE = b": keep-alive\n\n"
 
 
 class EventSource:
-    """The body of the response. An object rather than a generator: Django always calls its `close`, even when the
-    client left while the server was blocked in sending, where a generator's `finally` would wait for the collector.
-    """
+    """The frames of the response, with comments in between while nothing happens."""
 
     def __init__(self, stream: RunStream, *, payloads: bool) -> None:
         self._stream = stream
@@ -45,9 +46,15 @@ def encode_event(event: Event, *, payloads: bool) -> bytes:
     return b"id: %d\nevent: %s\ndata: %s\n\n" % (event.seq, event.type.encode(), data)
 
 
+def _failed(error: RequestError) -> bytes:
+    return b"event: %s\ndata: %s\n\n" % (RUN_ERROR.encode(), encode({"type": RUN_ERROR, "problem": problem(error)}))
+
+
 def sse_response(stream: RunStream, *, payloads: bool) -> StreamingHttpResponse:
     """The response that streams `stream`, unbuffered on its way."""
-    response = StreamingHttpResponse(EventSource(stream, payloads=payloads), content_type="text/event-stream")
+    source = EventSource(stream, payloads=payloads)
+    body = StreamedBody(source, _failed, source.close)
+    response = StreamingHttpResponse(body, content_type="text/event-stream")
     response["X-Trace-Id"] = stream.trace_id
     response["Cache-Control"] = "no-cache, no-transform"
     response["X-Accel-Buffering"] = "no"

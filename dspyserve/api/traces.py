@@ -17,8 +17,11 @@ from dspyserve.api.bodies import read_object
 from dspyserve.api.callers import admit
 from dspyserve.api.feedback import give_feedback
 from dspyserve.api.responses import json_response
+from dspyserve.api.streaming import StreamedBody
+from dspyserve.encoding import encode
 from dspyserve.errors import Fault, InvalidInput, TraceNotFound
 from dspyserve.models import Feedback, Span, Trace
+from dspyserve.problems import problem
 from dspyserve.tracing import export
 from dspyserve.tracing.documents import feedback_document, payload_document, span_document, trace_document
 from dspyserve.tracing.search import Cursor, TraceFilter, page, trace_id_of
@@ -51,18 +54,27 @@ async def list_traces(request: HttpRequest) -> HttpResponse:
 
 @router.get("/export")
 async def export_traces(request: HttpRequest) -> StreamingHttpResponse:
-    """Every trace that the filters leave, one in a line, with its spans and feedback."""
+    """Every trace that the filters leave, one in a line, with its spans and feedback.
+
+    Where it cannot go on, the last line is a `problem`: an export without one is whole.
+    """
     identity = await admit(request)
     await check_may(identity, Right.EXPORT)
     payloads = await may(identity, Right.VIEW_PAYLOADS)
     wanted = _filter(request.GET.dict()).apply(visible_traces(identity), payloads=payloads)
     lines = export.jsonl(wanted, payloads=payloads)
+    following = sync_to_async(lambda: next(lines, b""))
+    # Read before the headers go out, while an error can still be the answer.
+    first = await following()
 
     async def chunks() -> AsyncIterator[bytes]:
-        while chunk := await sync_to_async(lambda: next(lines, b""))():
+        chunk = first
+        while chunk:
             yield chunk
+            chunk = await following()
 
-    response = StreamingHttpResponse(chunks(), content_type="application/x-ndjson")
+    body = StreamedBody(chunks(), lambda error: encode({"problem": problem(error)}) + b"\n")
+    response = StreamingHttpResponse(body, content_type="application/x-ndjson")
     response["Content-Disposition"] = 'attachment; filename="traces.jsonl"'
     return response
 
@@ -174,7 +186,11 @@ def _moment(text: str) -> datetime.datetime:
     found = parse_datetime(text)
     if found is None:
         raise ValueError("A time such as 2026-01-31T12:00:00Z is needed.")
-    return found if found.tzinfo else found.replace(tzinfo=datetime.UTC)
+    try:
+        # Not every database takes every offset from UTC.
+        return (found if found.tzinfo else found.replace(tzinfo=datetime.UTC)).astimezone(datetime.UTC)
+    except OverflowError:
+        raise ValueError("A time between the years 1 and 9999 is needed.") from None
 
 
 def _one_of(values: list[str]) -> Any:

@@ -8,14 +8,14 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from django.db import connection
+from django.db import OperationalError, connection
 from django.test.utils import CaptureQueriesContext
 
 from dspyserve import runs
 from dspyserve.events import Caller
 from dspyserve.models import APIKey, Feedback, Program, Span, SpanPayload, Trace
 from dspyserve.tracing.export import jsonl
-from dspyserve.tracing.search import TraceFilter
+from dspyserve.tracing.search import TraceFilter, page
 from tests.api.conftest import API, content, make_key, make_user
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -101,6 +101,7 @@ class TestList:
             ({"has_feedback": "true"}, [0]),
             ({"since": "2026-01-01T00:00:01Z"}, [3, 2]),
             ({"until": "2026-01-01T00:00:01Z"}, [1, 0]),
+            ({"until": "2026-01-01T22:32:01+22:32"}, [1, 0]),
             ({"q": uuid.UUID(int=2).hex}, [1]),
             ({"q": "question 3", "since": "2026-01-01T00:00:00Z"}, [3]),
             ({"q": "question 3"}, []),  # older than the days that a text is searched in
@@ -131,6 +132,8 @@ class TestList:
             {"status": "good"},
             {"since": "yesterday"},
             {"since": "2026-02-31T00:00:00Z"},
+            {"since": "0001-01-01T00:00:00+10:00"},
+            {"until": "9999-12-31T23:59:59-10:00"},
             {"has_errors": "1"},
             {"colour": "red"},
             {"program": "a\x00b"},
@@ -218,6 +221,14 @@ class TestTrace:
         assert content(api.get("traces/export")) == b""
 
 
+def test_numbers_beyond_64_bits_do_not_change_how_times_are_written(reader: API) -> None:
+    trace = make_traces(1)[0]
+    Trace.objects.update(metadata={"count": 2**70})
+    body = reader.get(f"traces/{trace.id.hex}").json()
+    assert body["metadata"] == {"count": 2**70}
+    assert body["started_at"] == body["spans"][0]["started_at"] == "2026-01-01T00:00:00+00:00"
+
+
 class TestFeedback:
     def test_is_one_per_name_and_author(self, reader: API) -> None:
         path = f"traces/{make_traces(1)[0].id.hex}/feedback"
@@ -285,6 +296,19 @@ class TestFeedback:
         assert response.json()["errors"][0]["pointer"] == "/correction"
 
 
+def failing_after(pages: int) -> Any:
+    """A way to read pages, of which some can be had."""
+    left = [pages]
+
+    def read(*args: Any) -> Any:
+        left[0] -= 1
+        if left[0] < 0:
+            raise OperationalError("the database is away")
+        return page(*args)
+
+    return read
+
+
 class TestExport:
     def test_holds_everything_of_the_filtered_traces(self, reader: API) -> None:
         runs.execute("echo", {"question": "why"}, caller=Caller(session_id="s"))
@@ -300,6 +324,19 @@ class TestExport:
         with CaptureQueriesContext(connection) as queries:
             lines = b"".join(jsonl(Trace.objects.all(), payloads=True)).splitlines()
         assert (len(lines), len(queries)) == (count, 3)
+
+    def test_that_fails_at_once_is_a_problem(self, reader: API, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("dspyserve.tracing.export.page", failing_after(0))
+        response = reader.get("traces/export")
+        assert (response.status_code, response.json()["code"]) == (500, "program_error")
+
+    def test_that_fails_later_says_so_in_its_last_line(self, reader: API, monkeypatch: pytest.MonkeyPatch) -> None:
+        make_traces(5)
+        monkeypatch.setattr("dspyserve.tracing.export.CHUNK", 2)
+        monkeypatch.setattr("dspyserve.tracing.export.page", failing_after(2))
+        lines = [json.loads(line) for line in content(reader.get("traces/export")).splitlines()]
+        assert [line.get("program") for line in lines] == ["qa", "qa", "qa", "qa", None]
+        assert lines[-1]["problem"]["code"] == "program_error"
 
     def test_goes_on_beyond_one_chunk(self, language_model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("dspyserve.tracing.export.CHUNK", 4)

@@ -26,6 +26,7 @@ from dspyserve.api.openai.translation import (
     usage_of,
 )
 from dspyserve.api.responses import json_response, problem_response
+from dspyserve.api.streaming import StreamedBody
 from dspyserve.encoding import encode
 from dspyserve.errors import InvalidInput, ProgramError, ProgramNotFound, RequestError
 from dspyserve.events import RUN_END, TOKEN, Event
@@ -89,7 +90,10 @@ async def chat_completions(request: HttpRequest) -> HttpResponseBase:
     known = caller(request, identity, asked.options, transport)
     if asked.stream:
         stream = await runs.astream(asked.model, inputs, caller=known, from_json=True)
-        response = StreamingHttpResponse(_Chunks(stream, asked, spoken), content_type="text/event-stream")
+        response = StreamingHttpResponse(
+            StreamedBody(_chunks(stream, asked, spoken), lambda error: _data(_error(error)) + DONE, stream.close),
+            content_type="text/event-stream",
+        )
         response["X-Trace-Id"] = stream.trace_id
         response["Cache-Control"] = "no-cache, no-transform"
         response["X-Accel-Buffering"] = "no"
@@ -101,21 +105,6 @@ async def chat_completions(request: HttpRequest) -> HttpResponseBase:
     choice = {"index": 0, "message": message, "finish_reason": "stop", "logprobs": None}
     body = {**_head(result.trace_id, asked, "chat.completion"), "choices": [choice], "usage": usage_of(result.usage)}
     return json_response(body, trace_id=result.trace_id)
-
-
-class _Chunks:
-    """The body of a stream. An object rather than a generator: Django always calls its `close`."""
-
-    def __init__(self, stream: runs.RunStream, asked: ChatRequest, spoken: Conversation) -> None:
-        self._stream = stream
-        self._lines = _chunks(stream, asked, spoken)
-
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        return self._lines
-
-    def close(self) -> None:
-        """The response is over: stop the program unless it is."""
-        self._stream.close()
 
 
 async def _chunks(stream: runs.RunStream, asked: ChatRequest, spoken: Conversation) -> AsyncIterator[bytes]:

@@ -57,7 +57,10 @@ def add_traces(operations: Operations) -> None:
     added = operations.add(
         "get", "/traces/export", "exportTraces", "traces", "Export traces", ok={}, problems=listed, parameters=filters,
     )  # fmt: skip
-    lines = {"type": "string", "description": "A trace with its spans and feedback in every line."}
+    lines = {
+        "type": "string",
+        "description": "A trace with its spans and feedback in every line; the last may be a problem.",
+    }
     added["responses"]["200"] = answer("Lines of JSON", "application/x-ndjson", lines)
     operations.add(
         "get", "/traces/{trace_id}", "readTrace", "traces", "Read a trace", ok=ref("TraceDetail"), problems=found,
