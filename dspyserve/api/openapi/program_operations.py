@@ -21,9 +21,9 @@ _OPTIONAL: Final = ("session_id", "tags", "metadata", "timeout")
 _TRACEPARENT: Final = {
     "name": "traceparent",
     "in": "header",
-    "description": "W3C Trace Context: the trace takes this trace id where it is free, and is linked to it where not.",
+    "description": "W3C Trace Context, as 00-(32 hex digits)-(16 hex digits)-01: the trace takes this trace id "
+    "where it is free, and is linked to it where not.",
     "schema": {"type": "string"},
-    "example": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
 }
 _IDEMPOTENCY: Final = {
     "name": HEADER,
