@@ -52,6 +52,15 @@ def test_standard_output_holds_the_token_alone(process_environment: dict[str, st
     assert done.stdout.strip() not in done.stderr
 
 
+@pytest.mark.usefixtures("language_model")
+def test_without_more_it_runs_every_program_and_does_nothing_else(command: Any) -> None:
+    api = API(command("create_api_key", "ci").splitlines()[-1])
+    assert api.run("restricted", question="q").status_code == 200
+    assert api.get("traces").status_code == 403
+    key = APIKey.objects.get()
+    assert (key.scopes, key.all_programs) == (["run"], True)
+
+
 def test_a_key_may_have_a_user(command: Any) -> None:
     ann = User.objects.create_user("ann")
     command("create_api_key", "ci", "--all-programs", "--user=ann")
@@ -61,8 +70,7 @@ def test_a_key_may_have_a_user(command: Any) -> None:
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["k"], "say which programs the key reaches"),
-        (["k", "--all-programs", "--program=qa"], "say which programs the key reaches"),
+        (["k", "--all-programs", "--program=qa"], "--program and --all-programs exclude each other"),
         (["k", "--program=absent"], "there is no program named 'absent'"),
         (["k", "--all-programs", "--user=absent"], "there is no user named 'absent'"),
         (["k", "--all-programs", "--scope=fly"], "invalid choice: 'fly'"),

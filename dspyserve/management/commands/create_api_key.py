@@ -28,7 +28,7 @@ class Command(BaseCommand):
             help="what it may do; may be given more than once; run, where none is given",
         )
         parser.add_argument("--program", action="append", metavar="NAME", help="a program that it reaches; repeatable")
-        parser.add_argument("--all-programs", action="store_true", help="it reaches every program")
+        parser.add_argument("--all-programs", action="store_true", help="every program, as without --program")
         parser.add_argument("--user", metavar="USERNAME", help="in whose name it runs programs")
         parser.add_argument("--days", metavar="N", type=float, help="how long it is valid; for ever by default")
         parser.add_argument("--rate-limit", metavar="RATE", default="", help="such as 600/min")
@@ -36,13 +36,13 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         """Make it."""
         names = options["program"] or []
-        if bool(names) == options["all_programs"]:
-            raise CommandError("say which programs the key reaches: --program NAME, or --all-programs")
+        if names and options["all_programs"]:
+            raise CommandError("--program and --all-programs exclude each other")
         programs = [_program(name) for name in names]
         key = APIKey(
             name=options["name"],
             scopes=options["scope"] or [APIKey.Scope.RUN.value],
-            all_programs=options["all_programs"],
+            all_programs=not names,
             user=_user(options["user"]),
             rate_limit=options["rate_limit"],
             expires_at=_expiry(options["days"]),
