@@ -10,7 +10,7 @@ os.environ.setdefault("SECRET_KEY", "only-for-tests")
 os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "true")
 
 from project.settings import *  # noqa: F403
-from project.settings import DATABASES, DSPYSERVE, INSTALLED_APPS
+from project.settings import CACHES, DATABASES, DSPYSERVE, INSTALLED_APPS, REDIS_URL
 
 if "DSPYSERVE_TESTS_DIRECTORY" not in os.environ:
     # Inherited by the servers that tests start.
@@ -24,6 +24,11 @@ if name := os.environ.get("DSPYSERVE_TESTS_DATABASE"):
 elif "sqlite" in DATABASES["default"]["ENGINE"]:
     # Pool and writer threads take part: an in-memory database would be another one for each of them.
     DATABASES["default"]["TEST"] = {"NAME": str(_DIRECTORY / f"test-{os.getpid()}.sqlite3")}
+
+if REDIS_URL and (worker := os.environ.get("PYTEST_XDIST_WORKER")):
+    # Tests empty the cache, which is a whole database of Redis: every worker has its own.
+    address, _, number = REDIS_URL.rpartition("/")
+    CACHES["default"]["LOCATION"] = f"{address}/{int(number) + 1 + int(worker.removeprefix('gw'))}"
 
 INSTALLED_APPS = [*INSTALLED_APPS, "tests"]
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
