@@ -7,7 +7,7 @@ import uuid
 from typing import Final
 
 from django.core.cache import cache
-from django.db import DatabaseError
+from django.db import DatabaseError, close_old_connections
 
 from dspyserve.models import Trace
 from dspyserve.tracing import store
@@ -33,3 +33,6 @@ def claim(trace_id: uuid.UUID) -> bool:
     except DatabaseError:
         logger.warning("A trace id cannot be claimed: the database is away", exc_info=True)
         return False
+    finally:
+        # Nobody else may do it: runs also begin outside of requests.
+        close_old_connections()

@@ -10,7 +10,6 @@ from channels.consumer import AsyncConsumer
 from channels.exceptions import StopConsumer
 
 from dspyserve import runs
-from dspyserve.access.permissions import Right, check_may_run, may
 from dspyserve.access.throttling import spend
 from dspyserve.conf import settings
 from dspyserve.errors import DspyserveError, Forbidden, ProgramNotFound, Unauthenticated
@@ -18,10 +17,9 @@ from dspyserve.events import Caller
 from dspyserve.execution.stopping import StopReason
 from dspyserve.models import Trace
 from dspyserve.problems import as_request_error
-from dspyserve.programs.catalogue import catalogue
 from dspyserve.programs.options import run_options
 from dspyserve.websocket import messages
-from dspyserve.websocket.callers import identify
+from dspyserve.websocket.callers import authorise
 from dspyserve.websocket.messages import SUBPROTOCOL, Cancel, CloseCode, Ping, ProtocolError, Run
 from dspyserve.websocket.origin import is_allowed_origin
 
@@ -80,8 +78,7 @@ class ProgramConsumer(AsyncConsumer):  # type: ignore[misc]
         if not is_allowed_origin(self.scope["headers"], self.scope.get("scheme", "ws")):
             raise ProtocolError(CloseCode.FORBIDDEN, "This origin is not allowed.")
         try:
-            identity = await identify(self.scope)
-            await check_may_run(identity, await catalogue.arow(self._name))
+            await authorise(self.scope, self._name)
         except ProgramNotFound:
             raise ProtocolError(CloseCode.NO_SUCH_PROGRAM, "There is no such program.") from None
         except Unauthenticated as error:
@@ -132,10 +129,8 @@ class ProgramConsumer(AsyncConsumer):  # type: ignore[misc]
 
     async def _start(self, message: Run) -> runs.RunStream:
         # Once more, because a socket may outlive the key or the permission that opened it.
-        identity = await identify(self.scope)
-        await check_may_run(identity, await catalogue.arow(self._name))
+        identity, self._payloads = await authorise(self.scope, self._name)
         await spend(identity, (self.scope.get("client") or [""])[0])
-        self._payloads = await may(identity, Right.VIEW_PAYLOADS)
         options = run_options(message.options, "/options")
         caller = Caller(
             transport=Trace.Transport.WEBSOCKET,
