@@ -40,6 +40,21 @@ def _clean_process() -> Iterator[None]:
     assert writer.flush(10), "traces of this test are still not stored"
 
 
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:
+    """Django's own, and at the end nobody is left in the database, which could not be dropped otherwise.
+
+    Event loops that tests ran are over, and with them whoever would have closed the connections of their contexts.
+    """
+    yield
+    from django.db import connection
+
+    if connection.vendor == "postgresql":
+        others = "datname = current_database() AND pid <> pg_backend_pid()"
+        with django_db_blocker.unblock(), connection.cursor() as cursor:
+            cursor.execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {others}")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _closed_writer() -> Iterator[None]:
     yield
