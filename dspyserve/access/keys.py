@@ -44,13 +44,16 @@ class Keys:
     def __init__(self) -> None:
         self._entries: dict[str, _Entry] = {}
 
-    async def aidentify(self, token: str) -> Identity:
-        """Who holds `token`.
+    async def aidentify(self, authorization: str) -> Identity | None:
+        """Who sends the credentials `Bearer <token>`; None where they are of another kind, or none.
 
         Raises:
             Unauthenticated: it is unknown, revoked or expired, or its user is inactive. Which of these is not told.
         """
-        prefix, _, secret = token.partition(".")
+        scheme, _, token = authorization.partition(" ")
+        if scheme.lower() != "bearer":
+            return None
+        prefix, _, secret = token.strip().partition(".")
         entry = self._entries.get(prefix)
         if entry is None or time.monotonic() - entry.read_at > settings().refresh:
             entry = await sync_to_async(self._read)(prefix)

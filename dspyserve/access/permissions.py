@@ -8,7 +8,7 @@ from typing import Any
 from django.contrib.auth import get_user_model
 from django.db.models import Q, QuerySet
 
-from dspyserve.access.identity import Identity
+from dspyserve.access.identity import Identity, KnownKey
 from dspyserve.errors import Forbidden, Unauthenticated
 from dspyserve.models import APIKey, Program, Trace
 
@@ -40,14 +40,14 @@ async def check_may_run(identity: Identity, program: Program) -> None:
         return
     if identity.is_anonymous:
         raise Unauthenticated("This program asks for credentials.")
-    if not await _may_run(identity, program):
+    if not await visible_programs(identity, [program]):
         raise Forbidden("You may not run this program.")
 
 
 async def visible_programs(identity: Identity, programs: list[Program]) -> list[Program]:
     """Those of `programs` that the caller may run."""
     if identity.key is not None:
-        return [row for row in programs if row.access == Program.Access.PUBLIC or _key_may_run(identity, row)]
+        return [row for row in programs if row.access == Program.Access.PUBLIC or _key_may_run(identity.key, row)]
     if identity.user is None:
         return [row for row in programs if row.access == Program.Access.PUBLIC]
     restricted = [row.pk for row in programs if row.access == Program.Access.RESTRICTED]
@@ -98,17 +98,8 @@ def grantable_programs(user: Any) -> QuerySet[Program]:
     return Program.objects.filter(open_ones | Q(pk__in=_grants(user, None).values("pk")))
 
 
-async def _may_run(identity: Identity, program: Program) -> bool:
-    if identity.key is not None:
-        return _key_may_run(identity, program)
-    if program.access != Program.Access.RESTRICTED or await identity.user.ahas_perm(RUN):
-        return True
-    return await _grants(identity.user, [program.pk]).aexists()
-
-
-def _key_may_run(identity: Identity, program: Program) -> bool:
-    key = identity.key
-    return key is not None and APIKey.Scope.RUN in key.scopes and key.reaches(program.pk)
+def _key_may_run(key: KnownKey, program: Program) -> bool:
+    return APIKey.Scope.RUN in key.scopes and key.reaches(program.pk)
 
 
 def _grants(user: Any, programs: list[int] | None) -> QuerySet[Program]:

@@ -33,9 +33,8 @@ async def identify(request: HttpRequest) -> Identity:
     Raises:
         Unauthenticated: the token is not good.
     """
-    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-    if scheme.lower() == "bearer":
-        return await keys.aidentify(token.strip())
+    if (known := await keys.aidentify(request.headers.get("Authorization", ""))) is not None:
+        return known
     user = await _session_user(request)
     return ANONYMOUS if user is None else Identity(user=user)
 

@@ -41,9 +41,8 @@ async def _identify(scope: Any) -> Identity:
     Raises:
         Unauthenticated: the token is not good, or the user is not active any more.
     """
-    scheme, _, token = _authorization(scope).partition(" ")
-    if scheme.lower() == "bearer":
-        return await keys.aidentify(token.strip())
+    if (known := await keys.aidentify(_authorization(scope))) is not None:
+        return known
     if not _has_user(scope):
         return ANONYMOUS
     current = await get_user_model()._default_manager.filter(pk=scope["user"].pk).afirst()
