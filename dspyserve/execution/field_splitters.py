@@ -42,6 +42,27 @@ class _Whole:
         return iter(())
 
 
+class _Stripped:
+    """A text that comes in pieces, without the space around it."""
+
+    def __init__(self) -> None:
+        self.space = ""  # held back: it counts only when text follows
+        self._has_begun = False
+
+    def take(self, text: str) -> str:
+        """What `text` adds; empty while that is not certain."""
+        body = text.rstrip()
+        if not body:
+            self.space += text
+            return ""
+        lead = self.space if self._has_begun else ""
+        self.space = text[len(body) :]
+        if not self._has_begun:
+            body = body.lstrip()
+        self._has_begun = True
+        return lead + body
+
+
 _HEADER: Final = re.compile(r"\[\[ ## (\w+) ## \]\]")
 _HEADER_BEGINNING: Final = re.compile(r"\[(\[( (#(#( (\w+( (#(#( (\](\])?)?)?)?)?)?)?)?)?)?)?)?")
 _BREAKS: Final = re.compile(r"\r\n|[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]")
@@ -61,8 +82,7 @@ class ChatSplitter:
         self._field: str | None = None
         self._line = ""  # of the current line, what may still become a header
         self._is_text = False  # whether the current line is certainly no header
-        self._space = ""  # held back: it counts only when text follows
-        self._has_begun = False
+        self._value = _Stripped()
         self._is_header_line = False
 
     def feed(self, text: str) -> Iterator[Delta]:
@@ -101,7 +121,7 @@ class ChatSplitter:
     def _begin(self, name: str, rest: str, *, is_whole: bool) -> Iterator[Delta]:
         self._field = name if name in self._known and name not in self._seen else None
         self._seen.add(name)
-        self._space, self._has_begun = "", False
+        self._value = _Stripped()
         self._is_text, self._is_header_line = True, True
         yield from self._text(rest)
         if is_whole:
@@ -109,22 +129,12 @@ class ChatSplitter:
 
     def _end_line(self) -> None:
         # What stands behind a header on its own line is stripped by itself.
-        self._space = "\n" if self._is_header_line else self._space + "\n"
+        self._value.space = "\n" if self._is_header_line else self._value.space + "\n"
         self._is_text = self._is_header_line = False
 
     def _text(self, text: str) -> Iterator[Delta]:
-        if self._field not in self._streamed:
-            return
-        body = text.rstrip()
-        if not body:
-            self._space += text
-            return
-        lead = self._space if self._has_begun else ""
-        self._space = text[len(body) :]
-        if not self._has_begun:
-            body = body.lstrip()
-        self._has_begun = True
-        yield (self._field or "", lead + body)
+        if self._field in self._streamed and (delta := self._value.take(text)):
+            yield (self._field or "", delta)
 
 
 class XMLSplitter:
@@ -138,8 +148,7 @@ class XMLSplitter:
         self._seen: set[str] = set()
         self._path: list[str] = []
         self._field: str | None = None
-        self._space = ""  # held back: it counts only when text follows
-        self._has_begun = False
+        self._value = _Stripped()
         self._deltas: list[Delta] = []
         self._is_broken = False
         self._parser = expat.ParserCreate()
@@ -167,7 +176,7 @@ class XMLSplitter:
         if len(self._path) == 1:
             self._field = name if name in self._streamed and name not in self._seen else None
             self._seen.add(name)
-            self._space, self._has_begun = "", False
+            self._value = _Stripped()
         self._path.append(name)
 
     def _end(self, name: str) -> None:
@@ -175,16 +184,8 @@ class XMLSplitter:
         self._field = None
 
     def _text(self, text: str) -> None:
-        if self._field is None:
-            return
-        body = text.rstrip()
-        if not body:
-            self._space += text
-            return
-        lead = self._space if self._has_begun else ""
-        self._space = text[len(body) :]
-        self._deltas.append((self._field, lead + (body if self._has_begun else body.lstrip())))
-        self._has_begun = True
+        if self._field is not None and (delta := self._value.take(text)):
+            self._deltas.append((self._field, delta))
 
 
 class JSONSplitter:
