@@ -35,8 +35,9 @@ class Run:
         self.execution = execution
         self.caller = caller
         self.linked_trace_id = linked_trace_id
-        # As they are now: the program may change what it is given.
-        self._inputs = snapshot(dict(execution.inputs))
+        # As they are now: the program may change what it is given. Other levels of traces hold no texts.
+        is_full = execution.program.row.trace_level == Program.TraceLevel.FULL
+        self._inputs = snapshot(dict(execution.inputs)) if is_full else {}
         self.trace_id = execution.trace_id.hex
 
     def start(self) -> asyncio.Task[RunResult]:
