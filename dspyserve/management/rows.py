@@ -25,7 +25,7 @@ def save(row: Model, values: Mapping[str, Any]) -> str:
     try:
         row.full_clean()
     except ValidationError as error:
-        raise CommandError(one_line(error)) from None
+        raise CommandError(_one_line(error)) from None
     row.save()
     return "created" if is_new else "updated"
 
@@ -35,7 +35,6 @@ def given(options: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any
     return {column: options[option] for option, column in names.items() if options.get(option) is not None}
 
 
-def one_line(error: ValidationError) -> str:
-    """What a form would say in several places."""
+def _one_line(error: ValidationError) -> str:
     parts = [f"{name}: {' '.join(messages)}" for name, messages in error.message_dict.items()]
     return "; ".join(parts).replace("__all__: ", "")

@@ -6,12 +6,11 @@ import datetime
 from typing import Any
 
 from django.contrib.auth import get_user_model
-from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import transaction
 from django.utils import timezone
 
-from dspyserve.management.rows import one_line
+from dspyserve.management.rows import save
 from dspyserve.models import APIKey, Program
 
 
@@ -39,21 +38,18 @@ class Command(BaseCommand):
         if names and options["all_programs"]:
             raise CommandError("--program and --all-programs exclude each other")
         programs = [_program(name) for name in names]
-        key = APIKey(
-            name=options["name"],
-            scopes=options["scope"] or [APIKey.Scope.RUN.value],
-            all_programs=not names,
-            user=_user(options["user"]),
-            rate_limit=options["rate_limit"],
-            expires_at=_expiry(options["days"]),
-        )
+        key = APIKey()
         token = key.issue()
-        try:
-            key.full_clean()
-        except ValidationError as error:
-            raise CommandError(one_line(error)) from None
+        values = {
+            "name": options["name"],
+            "scopes": options["scope"] or [APIKey.Scope.RUN.value],
+            "all_programs": not names,
+            "user": _user(options["user"]),
+            "rate_limit": options["rate_limit"],
+            "expires_at": _expiry(options["days"]),
+        }
         with transaction.atomic():
-            key.save()
+            save(key, values)
             key.programs.set(programs)
         reach = "all programs" if key.all_programs else ", ".join(names)
         self.stderr.write(f"API key {key.name}: {', '.join(key.scopes)} of {reach}. The token is shown only now:")
