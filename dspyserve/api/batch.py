@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Any, Final
 
-from django.http import HttpRequest, HttpResponse, HttpResponseBase, StreamingHttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from uuid_utils.compat import uuid7
 
 from dspyserve import runs
@@ -16,6 +16,7 @@ from dspyserve.api.bodies import RunBody, read_batch
 from dspyserve.api.callers import caller, charge
 from dspyserve.api.idempotency import Claim, begin, go_on, once
 from dspyserve.api.responses import json_response
+from dspyserve.api.streaming import unbuffered
 from dspyserve.encoding import encode
 from dspyserve.errors import RequestError
 from dspyserve.models import Trace
@@ -60,10 +61,8 @@ async def _lines(request: HttpRequest, identity: Identity, name: str, batch_id: 
     claim = await begin(request, identity, variant=NDJSON)
     if isinstance(claim, HttpResponse):
         return claim
-    response = StreamingHttpResponse(_Lines(outcomes, batch_id, claim), content_type=NDJSON)
+    response = unbuffered(_Lines(outcomes, batch_id, claim), NDJSON)
     response["X-Batch-Id"] = batch_id
-    response["Cache-Control"] = "no-cache, no-transform"
-    response["X-Accel-Buffering"] = "no"
     return response
 
 

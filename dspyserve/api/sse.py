@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 
 from django.http import StreamingHttpResponse
 
-from dspyserve.api.streaming import StreamedBody
+from dspyserve.api.streaming import StreamedBody, unbuffered
 from dspyserve.conf import settings
 from dspyserve.encoding import encode
 from dspyserve.errors import RequestError
@@ -54,8 +54,6 @@ def sse_response(stream: RunStream, *, payloads: bool) -> StreamingHttpResponse:
     """The response that streams `stream`, unbuffered on its way."""
     source = EventSource(stream, payloads=payloads)
     body = StreamedBody(source, _failed, source.close)
-    response = StreamingHttpResponse(body, content_type="text/event-stream")
+    response = unbuffered(body, "text/event-stream")
     response["X-Trace-Id"] = stream.trace_id
-    response["Cache-Control"] = "no-cache, no-transform"
-    response["X-Accel-Buffering"] = "no"
     return response

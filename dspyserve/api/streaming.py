@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator, Callable
 
+from django.http import StreamingHttpResponse
+
 from dspyserve.errors import RequestError
 from dspyserve.problems import as_request_error
 
@@ -49,3 +51,11 @@ class StreamedBody:
         """The response is over."""
         if self._closed is not None:
             self._closed()
+
+
+def unbuffered(body: AsyncIterator[bytes], content_type: str) -> StreamingHttpResponse:
+    """The response that streams `body`, every piece of which reaches the client at once."""
+    response = StreamingHttpResponse(body, content_type=content_type)
+    response["Cache-Control"] = "no-cache, no-transform"
+    response["X-Accel-Buffering"] = "no"
+    return response

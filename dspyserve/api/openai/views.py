@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from typing import Any
 
-from django.http import HttpRequest, HttpResponse, HttpResponseBase, StreamingHttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from ninja import Router
 
 from dspyserve import runs
@@ -26,7 +26,7 @@ from dspyserve.api.openai.translation import (
     usage_of,
 )
 from dspyserve.api.responses import json_response, problem_response
-from dspyserve.api.streaming import StreamedBody
+from dspyserve.api.streaming import StreamedBody, unbuffered
 from dspyserve.encoding import encode
 from dspyserve.errors import InvalidInput, ProgramError, ProgramNotFound, RequestError
 from dspyserve.events import RUN_END, TOKEN, Event
@@ -90,21 +90,22 @@ async def chat_completions(request: HttpRequest) -> HttpResponseBase:
     known = caller(request, identity, asked.options, transport)
     if asked.stream:
         stream = await runs.astream(asked.model, inputs, caller=known, from_json=True)
-        response = StreamingHttpResponse(
-            StreamedBody(_chunks(stream, asked, spoken), lambda error: _data(_error(error)) + DONE, stream.close),
-            content_type="text/event-stream",
-        )
+        chunks = _chunks(stream, asked, spoken)
+        body = StreamedBody(chunks, lambda error: _data(_error(error)) + DONE, stream.close)
+        response = unbuffered(body, "text/event-stream")
         response["X-Trace-Id"] = stream.trace_id
-        response["Cache-Control"] = "no-cache, no-transform"
-        response["X-Accel-Buffering"] = "no"
         return response
     result = await runs.aexecute(asked.model, inputs, caller=known, from_json=True)
     message = {"role": "assistant", "content": result.outputs.get(spoken.answer)}
     if spoken.reasoning:
         message["reasoning_content"] = result.outputs.get(REASONING)
     choice = {"index": 0, "message": message, "finish_reason": "stop", "logprobs": None}
-    body = {**_head(result.trace_id, asked, "chat.completion"), "choices": [choice], "usage": usage_of(result.usage)}
-    return json_response(body, trace_id=result.trace_id)
+    completion = {
+        **_head(result.trace_id, asked, "chat.completion"),
+        "choices": [choice],
+        "usage": usage_of(result.usage),
+    }
+    return json_response(completion, trace_id=result.trace_id)
 
 
 async def _chunks(stream: runs.RunStream, asked: ChatRequest, spoken: Conversation) -> AsyncIterator[bytes]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any, Final
 
 from dspyserve.api.feedback import OPINIONS
@@ -104,6 +105,7 @@ def _event(own: dict[str, Any], description: str, optional: tuple[str, ...] = ()
     return {**schema, "additionalProperties": True}
 
 
+@cache
 def events() -> dict[str, Any]:
     """The events whose shape is the same for all programs, by the name of their schema."""
     end = {"reason": {"enum": ["client", "deadline", "shutdown"]}, "trace_stored": nullable(BOOLEAN)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+from functools import cache
 from typing import Any, Final
 
 from django.conf import settings as django_settings
@@ -84,6 +85,7 @@ _HEADERS: Final = {
 }
 
 
+@cache
 def _problem_responses() -> dict[str, Any]:
     """One for each status, with an example for each code that has it."""
     responses: dict[str, Any] = {}
