@@ -9,7 +9,7 @@ import pytest
 from django.contrib.auth.models import Permission, User
 from django.test import Client
 
-from dspyserve.models import APIKey, Program
+from dspyserve.models import APIKey, LanguageModel, Program
 from tests.api.conftest import API
 
 pytestmark = pytest.mark.usefixtures("language_model")
@@ -107,3 +107,9 @@ def test_grants_of_a_program_are_made_on_its_page() -> None:
     page = superuser().get(f"/admin/dspyserve/program/{Program.objects.get(name='restricted').pk}/change/").content
     assert b'name="users"' in page
     assert b'name="groups"' in page
+
+
+@pytest.mark.parametrize(("codename", "status"), [("change_program", 403), ("change_languagemodel", 200)])
+def test_language_models_are_edited_by_a_permission_of_their_own(codename: str, status: int) -> None:
+    row = LanguageModel.objects.get(name="provider")
+    assert staff(codename).get(f"/admin/dspyserve/languagemodel/{row.pk}/change/").status_code == status
