@@ -14,10 +14,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
-from asgiref.sync import sync_to_async
+from channels.db import database_sync_to_async
 from cryptography.fernet import Fernet, InvalidToken
 from django.conf import settings as django_settings
-from django.db import DatabaseError, IntegrityError, close_old_connections, transaction
+from django.db import DatabaseError, IntegrityError, transaction
 from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
 from django.utils.crypto import salted_hmac
@@ -43,12 +43,13 @@ _KEY: Final = re.compile(r"[\x21-\x7e]{1,255}")
 _KEPT_HEADERS: Final = ("Content-Type", "X-Trace-Id", "X-Batch-Id")
 _CANCELLED: Final = 499
 
+# A request with a key may outlast its client, and then nothing else gives its database connection back: everything
+# here goes through Channels' `database_sync_to_async`, which does.
+
 _under_way: set[asyncio.Task[Any]] = set()
 
 
-async def once(
-    request: HttpRequest, identity: Identity, answer: Callable[[], Awaitable[HttpResponse]], *, variant: str = ""
-) -> HttpResponse:
+async def once(request: HttpRequest, identity: Identity, answer: Callable[[], Awaitable[HttpResponse]]) -> HttpResponse:
     """The answer that `answer` gives, or the stored one where the request came before with the same key.
 
     With a key the request goes on when its client leaves: the client will come back for the answer.
@@ -59,7 +60,7 @@ async def once(
         RequestInFlight: it came before, and is not answered yet.
         RequestError: those of `answer`, where there is no key.
     """
-    claim = await begin(request, identity, variant=variant)
+    claim = await begin(request, identity)
     if claim is None:
         return await answer()
     if isinstance(claim, HttpResponse):
@@ -89,7 +90,7 @@ async def begin(request: HttpRequest, identity: Identity, *, variant: str = "") 
     digest = hashlib.sha256(route.encode()).hexdigest()
     body_digest = hashlib.sha256(f"{variant}\n{key}\n".encode() + request.body).hexdigest()
     try:
-        found = await sync_to_async(_claim)(digest, body_digest)
+        found = await database_sync_to_async(_claim)(digest, body_digest)
     except DatabaseError as error:
         raise Overloaded("Repeated requests cannot be told apart at the moment.", retry_after=1.0) from error
     return Claim(found.pk, key) if found.status is None else _stored_answer(found, key)
@@ -115,7 +116,7 @@ class Claim:
         """Store `response` where an execution began; else the request may be tried again."""
         try:
             if "X-Trace-Id" in response or "X-Batch-Id" in response:
-                await sync_to_async(_store)(self.row_id, self.key, response)
+                await database_sync_to_async(_store)(self.row_id, self.key, response)
             else:
                 await self.give_up()
         except DatabaseError:
@@ -124,13 +125,13 @@ class Claim:
     async def give_up(self) -> None:
         """Nothing was executed, or to no end: the request may be tried again."""
         with suppress(DatabaseError):
-            await sync_to_async(_forget)(self.row_id)
+            await database_sync_to_async(_forget)(self.row_id)
 
     async def _renew(self) -> None:
         while True:
             await asyncio.sleep(_RENEW)
             with suppress(DatabaseError):
-                await sync_to_async(_extend)(self.row_id)
+                await database_sync_to_async(_extend)(self.row_id)
 
 
 async def _answer_once(claim: Claim, answer: Callable[[], Awaitable[HttpResponse]]) -> HttpResponse:
@@ -149,19 +150,15 @@ async def _answer_once(claim: Claim, answer: Callable[[], Awaitable[HttpResponse
 
 
 def _claim(digest: str, body_digest: str) -> IdempotencyKey:
-    close_old_connections()
+    _purge()
+    now = timezone.now()
+    row = IdempotencyKey(digest=digest, body_digest=body_digest, lease_until=now + LEASE, expires_at=now + KEEP)
     try:
-        _purge()
-        now = timezone.now()
-        row = IdempotencyKey(digest=digest, body_digest=body_digest, lease_until=now + LEASE, expires_at=now + KEEP)
-        try:
-            with transaction.atomic():
-                row.save(force_insert=True)
-        except IntegrityError:
-            return _claim_again(row, now)
-        return row
-    finally:
-        close_old_connections()
+        with transaction.atomic():
+            row.save(force_insert=True)
+    except IntegrityError:
+        return _claim_again(row, now)
+    return row
 
 
 def _claim_again(wanted: IdempotencyKey, now: datetime.datetime) -> IdempotencyKey:
