@@ -41,6 +41,7 @@ def write_answer(request: ChatRequest, directives: Directives, choice: int = 0) 
     if directives.garbage:
         return GARBAGE
     task = _task(request)
+    task = replace(task, fields=task.fields[: directives.fields])
     text = _text(request, directives, task, choice)
     values = _values(task, text, request.last_user)
     return _WRITERS[task.format](task, values, request)

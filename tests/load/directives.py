@@ -33,8 +33,10 @@ class Directives:
     """Value of the Retry-After header of an error answer."""
     fail_times: int | None = None
     """How many requests with this ``id`` fail (with 503 unless another failure is asked for) before one succeeds."""
+    fail_after: int | None = None
+    """How many requests with this ``id`` succeed before all others fail."""
     id: str = ""
-    """Names the requests that ``fail_times`` counts."""
+    """Names the requests that ``fail_times`` and ``fail_after`` count."""
     garbage: bool = False
     """Answer with a completion that no adapter can parse."""
     invalid_json: bool = False
@@ -47,6 +49,16 @@ class Directives:
     """Close the connection after so many content chunks of a stream."""
     stall: int | None = None
     """Send nothing more after so many content chunks of a stream, and keep the connection."""
+    error_after: int | None = None
+    """Send an error, of ``error_status``, as an event of the stream after so many content chunks, and end it."""
+    error_status: int = 429
+    """What ``error_after`` fails with; the event has no HTTP status of its own, only the code that goes with it."""
+    garbage_after: int | None = None
+    """Send an event that is not JSON after so many content chunks of a stream, and end it."""
+    undone: bool = False
+    """Close the connection after the usage of a stream, before its ``[DONE]``."""
+    fields: int | None = None
+    """How many of the fields are written: an answer that breaks off between two of them."""
     answer: str | None = None
     """The exact text of every string field."""
     words: int | None = None
@@ -79,6 +91,10 @@ _HEALTHY: dict[str, Any] = {
     "reset": False,
     "cut": None,
     "stall": None,
+    "error_after": None,
+    "garbage_after": None,
+    "undone": False,
+    "fields": None,
 }
 _NONE = Directives()
 
@@ -114,6 +130,7 @@ _READERS: dict[str, Callable[[str], Any]] = {
     "error": str,
     "retry_after": str,
     "fail_times": int,
+    "fail_after": int,
     "id": str,
     "garbage": _flag,
     "invalid_json": _flag,
@@ -121,6 +138,11 @@ _READERS: dict[str, Callable[[str], Any]] = {
     "reset": _flag,
     "cut": int,
     "stall": int,
+    "error_after": int,
+    "error_status": int,
+    "garbage_after": int,
+    "undone": _flag,
+    "fields": int,
     "answer": str,
     "words": int,
     "reasoning_content": str,

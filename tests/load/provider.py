@@ -117,10 +117,13 @@ class Provider:
             directives = replace(directives, delay=self.latency)
         if directives.token_delay is None:
             directives = replace(directives, token_delay=self.token_delay)
-        if directives.fail_times is None:
+        if directives.fail_times is None and directives.fail_after is None:
             return directives
         self._attempts[directives.id] += 1
-        if self._attempts[directives.id] > directives.fail_times:
+        attempts = self._attempts[directives.id]
+        if directives.fail_after is not None and attempts <= directives.fail_after:
+            return directives.healed()
+        if directives.fail_times is not None and attempts > directives.fail_times:
             return directives.healed()
         return directives if directives.fails else replace(directives, status=503)
 
@@ -157,8 +160,7 @@ class _Stream:
         """Send every choice, one after the other."""
         await self._exchange.start_events([(b"x-request-id", self._identity.encode())])
         if self._directives.invalid_json:
-            await self._exchange.event(_NOT_JSON)
-            await self._exchange.end_events()
+            await self._end_early(_NOT_JSON)
             return
         for index, text in enumerate(answers):
             if not await self._send_choice(index, text):
@@ -186,7 +188,18 @@ class _Stream:
         if self._sent == self._directives.stall:
             await self._exchange.until_client_leaves()
             raise ClientLeft
+        if self._sent == self._directives.error_after:
+            error = error_body(self._directives.error_status, "the provider failed in the middle of its answer")
+            await self._end_early(orjson.dumps(error))
+            return True
+        if self._sent == self._directives.garbage_after:
+            await self._end_early(_NOT_JSON)
+            return True
         return False
+
+    async def _end_early(self, event: bytes) -> None:
+        await self._exchange.event(event)
+        await self._exchange.end_events()
 
     async def _send_chunk(self, index: int, delta: dict[str, Any], finish: str | None = None) -> None:
         await self._exchange.event(orjson.dumps(chunk(self._identity, self._request, index, delta, finish=finish)))
@@ -197,6 +210,9 @@ class _Stream:
         if self._request.include_usage:
             usage = usage_of(self._request, self._directives, answers)
             await self._exchange.event(orjson.dumps(chunk(self._identity, self._request, usage=usage)))
+        if self._directives.undone:
+            await self._exchange.drop()
+            return
         await self._exchange.event(b"[DONE]")
         await self._exchange.end_events()
 

@@ -133,6 +133,14 @@ class TestAdapters:
         assert isinstance(prediction.person, Person)
         assert [type(person) for person in prediction.people] == [Person]
 
+    def test_an_answer_may_lack_fields(self, server: OpenAIServer, adapter: str) -> None:
+        with (
+            dspy.context(lm=model(server), adapter=ADAPTERS[adapter]),
+            pytest.raises(dspy.utils.exceptions.AdapterParseError) as caught,
+        ):
+            dspy.ChainOfThought("question -> answer")(question="@@fields=1@@ @@answer=only this@@")
+        assert caught.value.parsed_result == {"reasoning": "only this"}
+
     def test_demonstrations_are_not_mistaken_for_the_question(self, server: OpenAIServer, adapter: str) -> None:
         program = dspy.Predict("question -> answer")
         program.demos = [dspy.Example(question="@@status=500@@", answer="old")]

@@ -246,6 +246,10 @@ class TestFailureDirectives:
         assert "weather" not in garbage[1]
         assert [post(client, "@@fail_times=1@@ @@id=n@@").status_code for _ in range(2)] == [503, 200]
 
+    def test_fail_after(self, client: httpx.Client) -> None:
+        statuses = [post(client, "@@fail_after=2@@ @@id=late@@ @@status=500@@").status_code for _ in range(4)]
+        assert statuses == [200, 200, 500, 500]
+
     def test_clear_forgets_the_attempts(self, server: OpenAIServer, client: httpx.Client) -> None:
         assert post(client, "@@fail_times=1@@ @@id=c@@").status_code == 503
         server.clear()
@@ -281,6 +285,31 @@ class TestFailureDirectives:
         assert sum("text_" in line for line in received) == 5
         wait_until(lambda: server.in_flight == 0)
         assert server.aborted == 0
+
+    def test_undone(self, client: httpx.Client) -> None:
+        received: list[str] = []
+        asked = body("@@undone=1@@", stream=True, stream_options={"include_usage": True})
+        with (
+            client.stream("POST", "/chat/completions", json=asked) as response,
+            pytest.raises(httpx.RemoteProtocolError),
+        ):
+            received.extend(line for line in response.iter_lines() if line)
+        assert '"completion_tokens":' in received[-1]
+
+    @pytest.mark.parametrize(("status", "code"), [(429, "rate_limit_exceeded"), (500, None)])
+    def test_an_error_after_some_chunks(self, client: httpx.Client, status: int, code: str | None) -> None:
+        answer = post(client, f"@@error_after=3@@ @@error_status={status}@@ @@words=9@@", stream=True)
+        lines = [orjson.loads(line.removeprefix("data: ")) for line in answer.text.splitlines() if line]
+        assert sum("choices" in line for line in lines) == 4  # the role and three words
+        assert lines[-1]["error"]["code"] == code
+        assert SECRET in lines[-1]["error"]["message"]
+
+    def test_garbage_after_some_chunks(self, client: httpx.Client) -> None:
+        answer = post(client, "@@garbage_after=3@@ @@words=9@@", stream=True)
+        *good, last = [line.removeprefix("data: ") for line in answer.text.splitlines() if line]
+        assert len([orjson.loads(line) for line in good]) == 4
+        with pytest.raises(orjson.JSONDecodeError):
+            orjson.loads(last)
 
 
 class TestClientsThatLeave:
