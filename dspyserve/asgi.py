@@ -10,6 +10,7 @@ none.
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import signal
 import sys
@@ -17,16 +18,14 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from contextlib import contextmanager, suppress
-from functools import cache
 from typing import Any
-
-from django.urls import NoReverseMatch, reverse
 
 from dspyserve.api.bodies import too_large
 from dspyserve.api.responses import problem_response
-from dspyserve.api.urls import NAMESPACE
+from dspyserve.api.urls import api_path
 from dspyserve.conf import settings
 from dspyserve.runs import live
+from dspyserve.runs.replication import publisher
 from dspyserve.tracing import spool
 from dspyserve.tracing.writer import writer
 
@@ -76,6 +75,7 @@ class Drain:
         self._is_over.wait(settings().shutdown_grace + UNWINDING)
         self._let_go()
         writer.close()
+        publisher.close()
 
     @contextmanager
     def held(self, scope: Scope, send: Send) -> Iterator[None]:
@@ -153,7 +153,7 @@ class _Server:
             await self._outlast_shutdown(work(scope, receive, send))
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
-        limit = _BodyLimit(receive) if scope["path"].startswith(_api_path()) else None
+        limit = _BodyLimit(receive) if scope["path"].startswith(api_path()) else None
         try:
             await self._application(scope, limit or receive, send)
         except _BodyTooLarge:
@@ -180,6 +180,7 @@ class _Server:
     def _restore(self) -> None:
         if not self._restored:
             self._restored = True
+            _settle_memory()
             if not spool.is_empty():
                 writer.start()
 
@@ -194,6 +195,16 @@ class _Server:
                 await asyncio.to_thread(self._drain.finish)
                 await send({"type": "lifespan.shutdown.complete"})
                 return
+
+
+def _settle_memory() -> None:
+    """Leave out of further garbage collections what is loaded by now and stays.
+
+    DSPy, pydantic and Django are some hundred thousand objects. To look through them takes the collector a tenth of a
+    second or more, in which nothing else goes on, now and then under load.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 async def _try_to_send(send: Send, message: MutableMapping[str, Any]) -> None:
@@ -229,11 +240,3 @@ async def _send_too_large(send: Send) -> None:
     headers = [(name.lower().encode(), str(value).encode()) for name, value in response.items()]
     await send({"type": "http.response.start", "status": response.status_code, "headers": headers})
     await send({"type": "http.response.body", "body": response.content})
-
-
-@cache
-def _api_path() -> str:
-    try:
-        return reverse(f"{NAMESPACE}:api-root")
-    except NoReverseMatch:
-        return "/api/"

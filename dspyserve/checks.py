@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import importlib.util
 from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from typing import Any, get_type_hints
@@ -19,7 +20,7 @@ from dspyserve.programs.registry import registry
 @checks.register("dspyserve")
 def check_settings(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[checks.CheckMessage]:
     """Unknown keys of `DSPYSERVE`, values of the wrong type, and rates that cannot be read."""
-    return [*_unknown_keys(), *_wrong_types(), *_wrong_rates()]
+    return [*_unknown_keys(), *_wrong_types(), *_wrong_rates(), *_missing_redis()]
 
 
 @checks.register("dspyserve")
@@ -83,6 +84,15 @@ def _wrong_rates() -> Iterator[checks.CheckMessage]:
             parse_rate(str(given().get(key, "")))
         except ValueError as error:
             yield checks.Error(f"DSPYSERVE[{key!r}]: {error}.", id="dspyserve.E004")
+
+
+def _missing_redis() -> Iterator[checks.CheckMessage]:
+    if given().get("REDIS_URL") and importlib.util.find_spec("redis") is None:
+        yield checks.Error(
+            "DSPYSERVE['REDIS_URL'] needs the package redis.",
+            hint="pip install 'dspyserve[redis]'",
+            id="dspyserve.E005",
+        )
 
 
 def _fault(value: Any, hint: Any) -> str | None:

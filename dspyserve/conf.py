@@ -45,14 +45,26 @@ class DspyserveSettings:
     """A comment goes out on a silent event stream after this time."""
     stream_buffer: int = 1_000
     """Events that may wait for a slow reader before token events are merged."""
-    stream_limit: int = 20_000
-    """Events that may wait for a slow reader before it counts as gone."""
+    stream_pace: float = 0.015
+    """Tokens that follow one another within this time go out together."""
+    stream_limit: int = 100_000
+    """Events of one run that are kept for its readers: one that is further behind counts as gone."""
+    stream_resume: float = 300.0
+    """How long after its end a stream may be read again."""
+    stream_memory: int = 67_108_864
+    """What ended streams may take in memory; beyond it the oldest are let go."""
+    redis_url: str = ""
+    """Redis, through which streams may be read again from any process; in memory of one process without it."""
+    websocket_heartbeat: float = 15.0
+    """A message goes out on a silent socket after this time."""
     websocket_idle: float = 60.0
     """A socket that sends no first message within this time is closed."""
     websocket_max_runs: int = 16
     """Executions at once on one socket."""
     refresh: float = 2.0
     """Programs and language models are read again from the database when what is known is older than this."""
+    lm_connections: int = 1_000
+    """Connections that one language model may have at a time; DSPy's own limit is 100."""
     api_key_env: tuple[str, ...] = ("*_API_KEY",)
     """Patterns of environment variable names that a language model's key may come from."""
     api_bases: tuple[str, ...] = ("https://*", "http://127.0.0.1:*", "http://localhost:*", "http://[[]::1]:*")

@@ -10,7 +10,8 @@
         ├── Forbidden              403
         ├── NotFound               404
         │   ├── ProgramNotFound    404
-        │   └── TraceNotFound      404
+        │   ├── TraceNotFound      404
+        │   └── StreamNotFound     404
         ├── MethodNotAllowed       405
         ├── RequestInFlight        409
         ├── TooLarge               413
@@ -21,6 +22,7 @@
         ├── Throttled              429
         ├── RunCancelled           499
         ├── ProgramError           500
+        ├── ExecutionLost          500
         ├── LMError                502
         │   └── OutputUnparsable   502
         ├── Overloaded             503
@@ -118,6 +120,12 @@ class TraceNotFound(NotFound):
     code, title = "trace_not_found", "No such trace"
 
 
+class StreamNotFound(NotFound):
+    """No stream of this id is kept, or none that is the caller's."""
+
+    code, title = "stream_not_found", "No such stream"
+
+
 class MethodNotAllowed(RequestError):
     """The address exists, for another method."""
 
@@ -184,6 +192,12 @@ class ProgramError(RequestError):
     """The program raised, or cannot be run as it is configured."""
 
     code, status, title = "program_error", 500, "The program failed"
+
+
+class ExecutionLost(RequestError):
+    """The process that executed the program is gone, and with it the execution."""
+
+    code, status, title = "execution_lost", 500, "The execution was lost"
 
 
 class LMError(RequestError):

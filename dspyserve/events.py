@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 RUN_START: Final = "run_start"
@@ -15,8 +15,12 @@ RUN_END: Final = "run_end"
 RUN_ERROR: Final = "run_error"
 RUN_CANCELLED: Final = "run_cancelled"
 TOKEN: Final = "token"  # noqa: S105 - a piece of text, not a secret
+FIELD: Final = "field"
 FIELD_RESET: Final = "field_reset"
 STATUS: Final = "status"
+
+REASONING_CONTENT: Final = "reasoning_content"
+"""The name under which a model's own thinking streams where no field of the predictor takes it: the providers' word."""
 
 RECORDER_KEY: Final = "dspyserve_recorder"
 """Where DSPy's settings carry the recorder of a run: they reach `dspy.Parallel`'s threads, a ContextVar would not."""
@@ -26,7 +30,7 @@ TERMINAL: Final = frozenset({RUN_END, RUN_ERROR, RUN_CANCELLED})
 PAYLOAD_KEYS: Final = frozenset({"inputs", "outputs", "messages", "parameters", "completion", "error"})
 """What an event of a span carries beyond its shape. Only callers who may see payloads get these."""
 
-_PUBLIC_TYPES: Final = frozenset({RUN_START, TOKEN, FIELD_RESET, STATUS}) | TERMINAL
+_PUBLIC_TYPES: Final = frozenset({RUN_START, TOKEN, FIELD, FIELD_RESET, STATUS}) | TERMINAL
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,9 +64,14 @@ class Event:
             message["parent_id"] = self.parent_id
         if self.name is not None:
             message["name"] = self.name
-        hidden = frozenset() if payloads or self.type in _PUBLIC_TYPES else PAYLOAD_KEYS
-        message.update((key, value) for key, value in self.data.items() if key not in hidden)
+        message.update(self.data if payloads else self.without_payloads().data)
         return message
+
+    def without_payloads(self) -> Event:
+        """The event as callers may see it who may not see the inputs and outputs of inner spans."""
+        if self.type in _PUBLIC_TYPES or PAYLOAD_KEYS.isdisjoint(self.data):
+            return self
+        return replace(self, data={key: value for key, value in self.data.items() if key not in PAYLOAD_KEYS})
 
 
 @dataclass(slots=True, kw_only=True)
@@ -79,11 +88,13 @@ class Failure:
 class Caller:
     """Who asked for a run, through which door, and what they want remembered with it.
 
+    `owner` is the name of whoever may read its stream again, such as `key:3`; nobody may where it is empty.
     `trace_id` is the W3C trace id (32 hex digits) that the caller wants the trace to have, `parent_span_id` the span
     (16 hex digits) that called; where the id is taken, the trace gets one of its own and remembers it as its link.
     """
 
     transport: str = "python"
+    owner: str = ""
     user_id: Any = None
     api_key_id: int | None = None
     batch_id: str = ""

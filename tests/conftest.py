@@ -34,8 +34,10 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
 def _clean_process() -> Iterator[None]:
     from dspyserve.programs.catalogue import catalogue
     from dspyserve.tracing.writer import writer
+    from tests.dspy_programs import release
 
     catalogue.forget()
+    release.clear()
     yield
     assert writer.flush(10), "traces of this test are still not stored"
 

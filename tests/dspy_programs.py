@@ -13,6 +13,7 @@ import dspy
 from dspy.experimental import Document
 
 from dspyserve import ContextThreadPoolExecutor, register
+from dspyserve.models import Trace
 
 PINNED_MODEL = "openai/gpt-4.1-mini"
 """What the `pinned` program's own language model is called."""
@@ -254,3 +255,14 @@ class StepByStep(dspy.Module):
     def forward(self, question: str) -> dspy.Prediction:
         draft = self.ask(question=question).answer
         return dspy.Prediction(answer=self.ask(question=f"{question} {len(draft)}").answer)
+
+
+@register("archivist", access="public", outputs={"before": int, "after": int})
+class Archivist(dspy.Module):
+    """A native-async program that asks the database, and once more after a while."""
+
+    async def aforward(self, seconds: float) -> dspy.Prediction:
+        """How many traces there were, and are."""
+        before = await Trace.objects.acount()
+        await asyncio.sleep(seconds)
+        return dspy.Prediction(before=before, after=await Trace.objects.acount())

@@ -26,17 +26,21 @@ elif "sqlite" in DATABASES["default"]["ENGINE"]:
     DATABASES["default"]["TEST"] = {"NAME": str(_DIRECTORY / f"test-{os.getpid()}.sqlite3")}
 
 if REDIS_URL and (worker := os.environ.get("PYTEST_XDIST_WORKER")):
-    # Tests empty the cache, which is a whole database of Redis: every worker has its own.
+    # Tests empty whole databases of Redis: every worker has its own.
     address, _, number = REDIS_URL.rpartition("/")
-    CACHES["default"]["LOCATION"] = f"{address}/{int(number) + 1 + int(worker.removeprefix('gw'))}"
+    REDIS_URL = f"{address}/{int(number) + 1 + int(worker.removeprefix('gw'))}"
+    CACHES["default"]["LOCATION"] = REDIS_URL
 
 INSTALLED_APPS = [*INSTALLED_APPS, "tests"]
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 DSPYSERVE = {
     **DSPYSERVE,
+    "REDIS_URL": REDIS_URL,
     "TRACE_SPOOL": str(_DIRECTORY / f"spool-{os.environ.get('PYTEST_XDIST_WORKER', 'main')}"),
     "POOL_QUEUE": int(os.environ.get("DSPYSERVE_TESTS_POOL_QUEUE", "128")),
     "WEBSOCKET_IDLE": float(os.environ.get("DSPYSERVE_TESTS_IDLE", "60")),
+    "STREAM_BUFFER": int(os.environ.get("DSPYSERVE_TESTS_STREAM_BUFFER", "1000")),
+    "WEBSOCKET_HEARTBEAT": float(os.environ.get("DSPYSERVE_TESTS_HEARTBEAT", "15")),
     "SSE_KEEPALIVE": float(os.environ.get("DSPYSERVE_TESTS_KEEPALIVE", "15")),
     "SHUTDOWN_GRACE": float(os.environ.get("DSPYSERVE_TESTS_GRACE", "10")),
 }

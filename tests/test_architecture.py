@@ -20,6 +20,7 @@ PACKAGE = "dspyserve"
 FLOORS: Mapping[str, int] = {
     "asgi": 7,
     "apps": 7,
+    "lean": 7,
     "admin": 6,
     "api": 6,
     "checks": 6,
@@ -46,7 +47,7 @@ FLOORS: Mapping[str, int] = {
 STRANGERS = frozenset({("execution", "tracing"), ("execution", "access")})
 """Pairs that the floors alone would allow, and that must not know each other."""
 
-DOORS = frozenset({"admin", "api", "asgi", "management", "websocket"})
+DOORS = frozenset({"admin", "api", "asgi", "lean", "management", "websocket"})
 DOOR_LIBRARIES = ("channels", "daphne", "django.http", "django.urls", "django.views", "ninja", "twisted")
 """What speaks HTTP or WebSocket: nothing below the doors may import it."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +12,7 @@ from django.http import HttpRequest
 from dspyserve.conf import settings
 from dspyserve.encoding import decode
 from dspyserve.errors import Fault, InvalidInput, MalformedBody, TooLarge, UnsupportedMediaType
-from dspyserve.programs.options import RunOptions, run_options
+from dspyserve.programs.options import NAMES, STREAM_NAMES, RunOptions, run_options
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +45,12 @@ def read_run(request: HttpRequest) -> RunBody:
     Raises:
         InvalidInput: something beside the inputs is wrong.
     """
-    body = read_object(request)
-    if "inputs" not in body:
-        raise InvalidInput([Fault("/inputs", "This field is required.")])
-    return RunBody(body["inputs"], run_options({key: value for key, value in body.items() if key != "inputs"}))
+    return _read_run(request, NAMES)
+
+
+def read_stream(request: HttpRequest) -> RunBody:
+    """`read_run`, with what may be said of streams alone."""
+    return _read_run(request, STREAM_NAMES)
 
 
 def read_batch(request: HttpRequest) -> RunBody:
@@ -57,6 +60,14 @@ def read_batch(request: HttpRequest) -> RunBody:
     if not isinstance(body.inputs, list) or not 0 < len(body.inputs) <= limit:
         raise InvalidInput([Fault("/inputs", f"A list of 1 to {limit} objects of input fields is needed.")])
     return body
+
+
+def _read_run(request: HttpRequest, names: Sequence[str]) -> RunBody:
+    body = read_object(request)
+    if "inputs" not in body:
+        raise InvalidInput([Fault("/inputs", "This field is required.")])
+    given = {key: value for key, value in body.items() if key != "inputs"}
+    return RunBody(body["inputs"], run_options(given, names=names))
 
 
 def too_large() -> TooLarge:

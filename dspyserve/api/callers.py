@@ -71,6 +71,7 @@ def caller(
     parent = _TRACEPARENT.fullmatch(request.headers.get("traceparent", ""))
     return Caller(
         transport=transport,
+        owner=identity.name,
         user_id=identity.user_id,
         api_key_id=identity.key_id,
         batch_id=batch_id,

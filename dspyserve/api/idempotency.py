@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextvars
 import datetime
 import hashlib
 import logging
@@ -25,6 +26,7 @@ from django.utils.crypto import salted_hmac
 from dspyserve.access.identity import Identity
 from dspyserve.api.responses import problem_response
 from dspyserve.errors import InvalidHeader, KeyReused, Overloaded, RequestError, RequestInFlight
+from dspyserve.execution.own_thread import leave_own_thread
 from dspyserve.models import IdempotencyKey
 from dspyserve.problems import as_request_error
 
@@ -70,7 +72,9 @@ async def once(request: HttpRequest, identity: Identity, answer: Callable[[], Aw
 
 def go_on(work: Any) -> asyncio.Task[Any]:
     """`work` as a task that no request takes along when it is cancelled. The loop itself holds tasks weakly."""
-    task = asyncio.get_running_loop().create_task(work)
+    context = contextvars.copy_context()
+    context.run(leave_own_thread)
+    task = asyncio.get_running_loop().create_task(work, context=context)
     _under_way.add(task)
     task.add_done_callback(_under_way.discard)
     return task

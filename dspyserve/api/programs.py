@@ -11,7 +11,7 @@ from dspyserve import runs
 from dspyserve.access.identity import Identity
 from dspyserve.access.permissions import Right, check_may_run, may, visible_programs
 from dspyserve.api.batch import answer_batch
-from dspyserve.api.bodies import read_run
+from dspyserve.api.bodies import read_run, read_stream
 from dspyserve.api.callers import admit, caller, identify
 from dspyserve.api.idempotency import once
 from dspyserve.api.responses import json_response
@@ -75,7 +75,7 @@ async def batch_program(request: HttpRequest, name: str) -> HttpResponseBase:
 async def stream_program(request: HttpRequest, name: str) -> StreamingHttpResponse:
     """Run the program and answer with its events, as they happen, to the one that ends it."""
     identity = await _authorised(request, name)
-    body = read_run(request)
+    body = read_stream(request)
     payloads = await may(identity, Right.VIEW_PAYLOADS)
     stream = await runs.astream(
         name,
@@ -83,6 +83,8 @@ async def stream_program(request: HttpRequest, name: str) -> StreamingHttpRespon
         caller=caller(request, identity, body.options, Trace.Transport.SSE),
         timeout=body.options.timeout,
         from_json=True,
+        on_disconnect=body.options.on_disconnect,
+        payloads=payloads,
     )
     return sse_response(stream, payloads=payloads)
 

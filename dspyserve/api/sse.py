@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 
 from django.http import StreamingHttpResponse
@@ -16,6 +17,8 @@ from dspyserve.problems import problem
 from dspyserve.runs import RunStream
 
 KEEPALIVE = b": keep-alive\n\n"
+_SOON = 0.05
+"""Seconds until the next look, where a comment is due and not out yet."""
 
 
 class EventSource:
@@ -24,20 +27,43 @@ class EventSource:
     def __init__(self, stream: RunStream, *, payloads: bool) -> None:
         self._stream = stream
         self._payloads = payloads
+        self._interval = settings().sse_keepalive
+        self._sent_at = time.monotonic()
+        self._waiting: asyncio.Future[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self
 
     async def __anext__(self) -> bytes:
-        try:
-            async with asyncio.timeout(settings().sse_keepalive):
-                return encode_event(await anext(self._stream), payloads=self._payloads)
-        except TimeoutError:
-            return KEEPALIVE
+        if self._timer is None:
+            # One for the stream, not one for each event; not before somebody reads, who will close this.
+            self._timer = asyncio.get_running_loop().call_later(self._interval, self._look)
+        while not (events := await self._stream.ready()):
+            self._waiting = self._stream.more()
+            await self._waiting
+            self._waiting = None
+            if self._is_silent():
+                self._sent_at = time.monotonic()
+                return KEEPALIVE
+        self._sent_at = time.monotonic()
+        return b"".join([encode_event(event, payloads=self._payloads) for event in events])
 
     def close(self) -> None:
         """The response is over: whoever read it is gone, or has the terminal event."""
+        if self._timer is not None:
+            self._timer.cancel()
         self._stream.close()
+
+    def _is_silent(self) -> bool:
+        return time.monotonic() - self._sent_at >= self._interval
+
+    def _look(self) -> None:
+        """Wake whoever waits where nothing went out for so long."""
+        if self._is_silent() and self._waiting is not None and not self._waiting.done():
+            self._waiting.set_result(None)
+        left = self._interval - (time.monotonic() - self._sent_at)
+        self._timer = asyncio.get_running_loop().call_later(max(left, _SOON), self._look)
 
 
 def encode_event(event: Event, *, payloads: bool) -> bytes:

@@ -57,5 +57,7 @@ def unbuffered(body: AsyncIterator[bytes], content_type: str) -> StreamingHttpRe
     """The response that streams `body`, every piece of which reaches the client at once."""
     response = StreamingHttpResponse(body, content_type=content_type)
     response["Cache-Control"] = "no-cache, no-transform"
+    # Django's GZipMiddleware would hold pieces back; it leaves alone what is encoded already.
+    response["Content-Encoding"] = "identity"
     response["X-Accel-Buffering"] = "no"
     return response

@@ -5,15 +5,16 @@ from __future__ import annotations
 import functools
 import logging
 from collections.abc import Awaitable, Callable
+from functools import cache
 from typing import Any
 
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
-from django.urls import URLPattern, URLResolver, path, reverse
+from django.urls import NoReverseMatch, URLPattern, URLResolver, path, reverse
 from ninja import NinjaAPI
 from ninja.errors import ValidationError
 
 import dspyserve
-from dspyserve.api import health, programs, traces
+from dspyserve.api import health, programs, streams, traces
 from dspyserve.api.callers import identify
 from dspyserve.api.openai import views as openai
 from dspyserve.api.openapi import document
@@ -27,6 +28,7 @@ NAMESPACE = "dspyserve-api"
 
 api = NinjaAPI(title="dspyserve", version=dspyserve.__version__, urls_namespace=NAMESPACE)
 api.add_router("/programs", programs.router)
+api.add_router("/streams", streams.router)
 api.add_router("/traces", traces.router)
 api.add_router("/health", health.router)
 api.add_router("/openai/v1", openai.router)
@@ -98,3 +100,12 @@ def _patterns() -> tuple[list[URLPattern | URLResolver], str, str]:
 
 
 urlpatterns = [path("", _patterns())]
+
+
+@cache
+def api_path() -> str:
+    """Where the API is in this project."""
+    try:
+        return reverse(f"{NAMESPACE}:api-root")
+    except NoReverseMatch:
+        return "/api/"

@@ -20,9 +20,9 @@ from dspyserve.errors import RequestError, RunCancelled, RunTimeout
 from dspyserve.events import RUN_START, Failure
 from dspyserve.execution import failures
 from dspyserve.execution.capacity import Gate, gates
+from dspyserve.execution.event_log import EventLog
 from dspyserve.execution.isolation import isolated
 from dspyserve.execution.pool import RunPool, run_pool
-from dspyserve.execution.reader import EventReader
 from dspyserve.execution.recorder import Recorder
 from dspyserve.execution.stopping import RunStopped, StopReason, StopSignal
 from dspyserve.models import Program, Trace
@@ -46,6 +46,11 @@ class Outcome:
     interrupt: KeyboardInterrupt | None = None
 
 
+def new_trace_id() -> uuid.UUID:
+    """A UUIDv7 of its own."""
+    return uuid7()  # type: ignore[no-any-return]
+
+
 class Execution:
     """One call of a program. Made, admitted, then run once, with `arun` or `run`."""
 
@@ -55,14 +60,14 @@ class Execution:
         inputs: Mapping[str, Any],
         *,
         timeout: float | None = None,
-        reader: EventReader | None = None,
+        log: EventLog | None = None,
         trace_id: uuid.UUID | None = None,
     ) -> None:
         """`inputs` are validated values; `timeout` is in seconds and bounded by the setting `MAX_TIMEOUT`.
 
-        `trace_id` is one that no other execution has; by default a UUIDv7 of its own.
+        `trace_id` is one that no other execution has. Where there is a `log`, tokens are streamed into it.
         """
-        self.trace_id: uuid.UUID = trace_id or uuid7()
+        self.trace_id = trace_id or new_trace_id()
         self.program = program
         self.inputs = inputs
         self.started_at = time.time()
@@ -72,9 +77,11 @@ class Execution:
             self.trace_id.hex,
             self.signal,
             payloads=program.row.trace_level == Program.TraceLevel.FULL,
-            reader=reader,
+            log=log,
         )
-        self._streams = reader is not None
+        self._streams = log is not None
+        self.announced: dict[str, Any] = {}
+        """What the first event tells beside the program."""
         self._places = _Places(program)
 
     def admit(self, *, in_pool: bool) -> None:
@@ -132,6 +139,7 @@ class Execution:
             program=self.program.name,
             version=self.program.version_number,
             model=self.program.lm.model,
+            **self.announced,
         )
 
     def _start(self) -> asyncio.Future[Any]:
@@ -184,6 +192,7 @@ class Execution:
 
     def _failed(self, error: BaseException) -> Outcome:
         ended_at = time.time()
+        self.signal.finish()
         if self.signal.reason is not None:
             told = _stopped_error(self.signal.reason)
             status = Trace.Status.TIMED_OUT if self.signal.reason == "deadline" else Trace.Status.CANCELLED

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import json
 import re
+import types
 from collections.abc import Iterator
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, Union, get_args, get_origin
 from xml.parsers import expat
 
 import dspy
 
 Delta = tuple[str, str]
 """The name of a field and a piece of its text."""
+
+
+def is_text(annotation: Any) -> bool:
+    """Whether a field of that type streams: what the adapters read for it is the text as the model wrote it."""
+    if get_origin(annotation) in (Union, types.UnionType):
+        return set(get_args(annotation)) == {str, type(None)}
+    return annotation is str or annotation is dspy.Reasoning
 
 
 class FieldSplitter(Protocol):
@@ -27,7 +35,7 @@ def splitter_for(adapter: Any, signature: Any) -> FieldSplitter:
 
     A field that is not streamed here arrives whole, when the adapter has read it.
     """
-    names = frozenset(name for name, field in signature.output_fields.items() if field.annotation is str)
+    names = frozenset(name for name, field in signature.output_fields.items() if is_text(field.annotation))
     if isinstance(adapter, dspy.JSONAdapter):
         return JSONSplitter(names)
     if type(adapter) is dspy.ChatAdapter:
@@ -197,6 +205,7 @@ class JSONSplitter:
         self._depth = 0
         self._key = ""
         self._escape = ""
+        self._high = ""  # an escaped high surrogate, which waits for its other half
         self._out = ""
 
     def feed(self, text: str) -> Iterator[Delta]:
@@ -219,11 +228,17 @@ class JSONSplitter:
 
     def _between(self, character: str) -> None:
         if character == '"':
-            self._key, self._escape = "", ""
+            self._key, self._escape, self._high = "", "", ""
             self._state = self._in_key
+        elif character == "}":
+            self._state = self._after
+
+    def _after(self, character: str) -> None:
+        """Whatever follows the object."""
 
     def _in_key(self, character: str) -> None:
         if character == '"' and not self._escape:
+            self._key += self._lone_half()
             self._state = self._after_key
         else:
             self._key += self._decode(character)
@@ -238,6 +253,7 @@ class JSONSplitter:
 
     def _in_value(self, character: str) -> None:
         if character == '"' and not self._escape:
+            self._out += self._lone_half()
             self._state = self._between
         else:
             self._out += self._decode(character)
@@ -250,7 +266,7 @@ class JSONSplitter:
         elif character in "]}":
             self._depth -= 1
         if self._depth <= 0 and character in ",]}":
-            self._state = self._between
+            self._state = self._after if self._depth < 0 else self._between
 
     def _in_nested_string(self, character: str) -> None:
         if self._escape:
@@ -262,25 +278,27 @@ class JSONSplitter:
 
     def _decode(self, character: str) -> str:
         if not self._escape and character != "\\":
-            return character
+            return self._lone_half() + character
         self._escape += character
-        if not _is_whole_escape(self._escape):
+        if len(self._escape) < (6 if self._escape[1:2] == "u" else 2):
             return ""
         escape, self._escape = self._escape, ""
+        if _HIGH_SURROGATE.match(escape):
+            lone, self._high = self._lone_half(), escape
+            return lone
+        if _LOW_SURROGATE.match(escape):
+            escape, self._high = self._high + escape, ""
+        lone = self._lone_half()
         try:
-            text = str(json.loads(f'"{escape}"', strict=False))
             # Half of a surrogate pair can be written as an escape and cannot be sent on.
-            return text.encode("utf-8", "replace").decode("utf-8")
+            return lone + str(json.loads(f'"{escape}"', strict=False)).encode("utf-8", "replace").decode("utf-8")
         except ValueError:
-            return escape
+            return lone + escape
+
+    def _lone_half(self) -> str:
+        lone, self._high = self._high, ""
+        return "?" if lone else ""
 
 
-def _is_whole_escape(escape: str) -> bool:
-    if len(escape) < 2:
-        return False
-    if escape[1] != "u":
-        return True
-    if len(escape) < 6:
-        return False
-    is_high_surrogate = escape[2:4].lower() in ("d8", "d9", "da", "db")
-    return not is_high_surrogate or len(escape) == 12
+_HIGH_SURROGATE: Final = re.compile(r"\\u[dD][89abAB]")
+_LOW_SURROGATE: Final = re.compile(r"\\u[dD][c-fC-F]")

@@ -13,10 +13,13 @@ from typing import Any, Final
 import dspy
 from dspy.utils.callback import ACTIVE_CALL_ID, BaseCallback
 
-from dspyserve.events import FIELD_RESET, RECORDER_KEY, TOKEN, Event
-from dspyserve.execution.reader import EventReader
+from dspyserve.events import FIELD, FIELD_RESET, RECORDER_KEY, Event
+from dspyserve.execution.event_log import EventLog
+from dspyserve.execution.field_splitters import is_text
+from dspyserve.execution.lm_facts import lm_facts
 from dspyserve.execution.snapshots import arguments, snapshot
 from dspyserve.execution.stopping import StopSignal
+from dspyserve.execution.token_stream import let_threads_stream
 from dspyserve.programs.served import PATH_ATTRIBUTE
 
 _CLIENT_PARAMETERS: Final = frozenset({"api_key", "api_base", "base_url", "headers", "extra_headers", "timeout"})
@@ -62,17 +65,18 @@ class _Call:
     usage: list[Mapping[str, Any]] = field(default_factory=list)
     history: list[Mapping[str, Any]] = field(default_factory=list)
     streamed: bool = False
+    is_predictor: bool = False
 
 
 class Recorder(BaseCallback):
     """Collects the events of one run. Every method may be called from any thread.
 
-    `payloads` is whether inputs and outputs are wanted at all. The events it collected, not what a reader took, become
-    the trace; token events go to the reader alone.
+    `payloads` is whether inputs and outputs are wanted at all. The events it collected, not what readers took, become
+    the trace; tokens go to the log alone.
     """
 
     def __init__(
-        self, trace_id: str, signal: StopSignal, *, payloads: bool = True, reader: EventReader | None = None
+        self, trace_id: str, signal: StopSignal, *, payloads: bool = True, log: EventLog | None = None
     ) -> None:
         self.trace_id = trace_id
         self.signal = signal
@@ -80,14 +84,17 @@ class Recorder(BaseCallback):
         self.events: list[Event] = []
         self.first_token_at: float | None = None
         self._payloads = payloads
-        self._reader = reader
+        self._log = log
         self._lock = threading.Lock()
         self._seq = 0
         self._is_closed = False
         self._calls: dict[str, _Call] = {}
         self._formats: dict[str | None, tuple[Any, Any]] = {}
-        self._parsing: set[str] = set()
-        self._texts: dict[tuple[str, str], str] = {}
+        self._parsing: dict[str, Any] = {}
+        self._texts: dict[tuple[str, str], list[str]] = {}
+        # Of predictors, by their spans: those whose answer was read, and those whose answer could not be.
+        self._read: set[str] = set()
+        self._unread: set[str] = set()
 
     # Events
 
@@ -117,13 +124,9 @@ class Recorder(BaseCallback):
                 name=name,
                 data=data,
             )
-            if type != TOKEN:
-                self.events.append(event)
-            elif self.first_token_at is None:
-                self.first_token_at = event.at
-            if self._reader is not None and not self._reader.put(event):
-                # The reader is so far behind that it counts as gone.
-                self.signal.stop("client")
+            self.events.append(event)
+            if self._log is not None:
+                self._log.append(event)
 
     def taken(self) -> list[Event]:
         """The events so far."""
@@ -149,36 +152,49 @@ class Recorder(BaseCallback):
     def streamed_texts(self) -> dict[str, dict[str, str]]:
         """What was streamed of each predictor's fields so far, by span id and name of the field."""
         texts: dict[str, dict[str, str]] = {}
-        for (span_id, name), text in list(self._texts.items()):
-            if name and text:
-                texts.setdefault(span_id, {})[name] = text
+        for (span_id, name), deltas in list(self._texts.items()):
+            texts.setdefault(span_id, {})[name] = "".join(deltas)
         return texts
 
     def predictor_of(self, lm_call_id: str | None) -> tuple[str, str, Any, Any] | None:
-        """Span id, name, adapter and signature of the predictor that made an LM call."""
+        """Span id, name, adapter and signature of the predictor whose answer an LM call streams.
+
+        None where there is none: the program called the language model itself, or the answer is one of several that
+        the predictor asked for (n > 1), of which the first is told.
+        """
         call = self._calls.get(lm_call_id or "")
-        if call is None or call.parent_call not in self._formats:
+        if call is None or call.parent_call not in self._formats or call.parent_id in self._read:
             return None
         call.streamed = True
-        predictor = self._calls[call.parent_call] if call.parent_call else None
+        caller = self._caller(call.parent_call)
         adapter, signature = self._formats[call.parent_call]
-        return call.parent_id, predictor.name if predictor else "", adapter, signature
+        return call.parent_id, caller.name if caller else "", adapter, signature
 
     def token(self, span_id: str, predictor: str, name: str, delta: str) -> None:
         """A piece of text of an output field."""
-        if delta:
-            key = (span_id, name)
-            self._texts[key] = self._texts.get(key, "") + delta
-            self.emit(TOKEN, span_id=span_id, predictor=predictor, field=name, delta=delta)
+        if not delta or self._log is None:
+            return
+        self._texts.setdefault((span_id, name), []).append(delta)
+        with self._lock:
+            if self._is_closed:
+                return
+            self._seq += 1
+            now = time.time()
+            if self.first_token_at is None:
+                self.first_token_at = now
+            self._log.token(self._seq, now, span_id, predictor, name, delta)
 
-    def settle(self, span_id: str, predictor: str, name: str, value: str) -> None:
-        """Make the deltas of a field add up to `value`, the text that the adapter read in the end."""
-        sent = self._texts.get((span_id, name), "")
-        if not value.startswith(sent):
-            self._texts.pop((span_id, name))
-            self.emit(FIELD_RESET, span_id=span_id, predictor=predictor, field=name)
+    def settle(self, span_id: str, predictor: str, name: str, value: Any, *, streams: bool) -> None:
+        """Tell what a field is in the end: the rest of its deltas where it `streams`, or the whole of its value."""
+        sent = "".join(self._texts.get((span_id, name), ()))
+        is_streamed = streams and isinstance(value, str) and value != ""
+        if sent and not (is_streamed and value.startswith(sent)):
+            self._reset(span_id, predictor, name)
             sent = ""
-        self.token(span_id, predictor, name, value[len(sent) :])
+        if is_streamed:
+            self.token(span_id, predictor, name, value[len(sent) :])
+        else:
+            self.emit(FIELD, span_id=span_id, predictor=predictor, field=name, value=value)
 
     # DSPy's callbacks
 
@@ -186,9 +202,13 @@ class Recorder(BaseCallback):
         """A module is called."""
         name = getattr(instance, PATH_ATTRIBUTE, "") or type(instance).__name__
         self._start("module", call_id, name, inputs, module=type(instance).__name__)
+        self._calls[call_id].is_predictor = isinstance(instance, dspy.Predict)
 
     def on_module_end(self, call_id: str, outputs: Any, exception: BaseException | None = None) -> None:
-        """A module returned or raised."""
+        """A module returned or raised. Only now is all known that a predictor's answer holds, native parts included."""
+        call = self._calls.get(call_id)
+        if call is not None and call.is_predictor and exception is None and self._log is not None:
+            self._settle_all(call_id, call, outputs)
         self._formats.pop(call_id, None)
         self._end(call_id, outputs, exception)
 
@@ -196,6 +216,8 @@ class Recorder(BaseCallback):
         """A language model is called."""
         if isinstance(instance, dspy.BaseLM) and "update_history" not in vars(instance):
             instance.update_history = HistoryHook(instance)
+        if self._log is not None:
+            let_threads_stream()
         model = getattr(instance, "model", type(instance).__name__)
         self.signal.check()
         call = self._open("lm", call_id, model)
@@ -213,27 +235,32 @@ class Recorder(BaseCallback):
         """A language model answered or failed."""
         call = self._calls.get(call_id)
         if call is not None:
-            self._end(call_id, outputs, exception, **_lm_facts(call, exception))
+            self._end(call_id, outputs, exception, **lm_facts(call.name, call.usage, call.history, exception))
 
     def on_adapter_format_start(self, call_id: str, instance: Any, inputs: dict[str, Any]) -> None:
         """A prompt is written: from here on it is known which adapter and signature the next LM call follows."""
         self.signal.check()
-        self._formats[ACTIVE_CALL_ID.get()] = (instance, _signature(inputs))
+        call_id = ACTIVE_CALL_ID.get()
+        self._formats[call_id] = (instance, _signature(inputs))
+        caller = self._caller(call_id)
+        if caller is not None and caller.span_id in self._unread:
+            self._begin_anew(caller)
 
     def on_adapter_parse_start(self, call_id: str, instance: Any, inputs: dict[str, Any]) -> None:
         """An answer is read. Subclasses of adapters are wrapped twice: the inner of two nested calls is passed over."""
-        if ACTIVE_CALL_ID.get() not in self._parsing:
+        if self._parsing.get(ACTIVE_CALL_ID.get() or "") is not instance:
             self._open("adapter", call_id, type(instance).__name__)
-        self._parsing.add(call_id)
+        self._parsing[call_id] = instance
 
     def on_adapter_parse_end(self, call_id: str, outputs: Any, exception: BaseException | None = None) -> None:
         """An answer was read, or could not be."""
-        self._parsing.discard(call_id)
+        self._parsing.pop(call_id, None)
         call = self._calls.get(call_id)
         if call is None:
             return
-        if exception is None and isinstance(outputs, Mapping) and self._reader is not None:
-            self._settle_all(call, outputs)
+        caller = self._caller(call_id)
+        if caller is not None and caller.is_predictor:
+            (self._read if exception is None else self._unread).add(caller.span_id)
         self._end(call_id, outputs, exception, type_="adapter_parse_end")
 
     def on_tool_start(self, call_id: str, instance: Any, inputs: dict[str, Any]) -> None:
@@ -288,7 +315,7 @@ class Recorder(BaseCallback):
 
     def _open(self, kind: str, call_id: str, name: str) -> _Call:
         parent_call = ACTIVE_CALL_ID.get()
-        parent = self._calls.get(parent_call or "")
+        parent = self._caller(parent_call)
         # A parent that this run never saw is that of an outer run, or none: the run itself stands in.
         parent_id = parent.span_id if parent is not None else self.root_id
         call = _Call(kind, call_id[:16], parent_id, parent_call, name, time.perf_counter())
@@ -311,17 +338,32 @@ class Recorder(BaseCallback):
             data["outputs"] = snapshot(outputs)
         self.emit(type_ or f"{call.kind}_end", span_id=call.span_id, parent_id=call.parent_id, name=call.name, **data)
 
-    def _settle_all(self, call: _Call, outputs: Mapping[str, Any]) -> None:
-        signature = self._formats.get(call.parent_call, (None, None))[1]
-        predictor = self._calls.get(call.parent_call or "")
-        if signature is None or (call.parent_id, "") in self._texts:
+    def _caller(self, call_id: str | None) -> _Call | None:
+        """The call of that id. An adapter that asks a language model to read an answer acts for its predictor."""
+        call = self._calls.get(call_id or "")
+        return self._caller(call.parent_call) if call is not None and call.kind == "adapter" else call
+
+    def _settle_all(self, call_id: str, call: _Call, prediction: Any) -> None:
+        signature = getattr(getattr(prediction, "completions", None), "signature", None)
+        signature = signature or self._formats.get(call_id, (None, None))[1]
+        if signature is None or not isinstance(prediction, dspy.Example):
             return
-        # Of several completions of one call (n > 1) the first is the one that streams.
-        self._texts[(call.parent_id, "")] = ""
-        for name, value in outputs.items():
-            output = signature.output_fields.get(name)
-            if output is not None and output.annotation is str and isinstance(value, str):
-                self.settle(call.parent_id, predictor.name if predictor else "", name, value)
+        for name, field_ in signature.output_fields.items():
+            if name in prediction:
+                value = snapshot(prediction[name])
+                self.settle(call.span_id, call.name, name, value, streams=is_text(field_.annotation))
+
+    def _begin_anew(self, caller: _Call) -> None:
+        """Another attempt follows an answer that could not be read: what was streamed of that one does not count."""
+        self._unread.discard(caller.span_id)
+        self._read.discard(caller.span_id)
+        for span_id, name in list(self._texts):
+            if span_id == caller.span_id:
+                self._reset(span_id, caller.name, name)
+
+    def _reset(self, span_id: str, predictor: str, name: str) -> None:
+        self._texts.pop((span_id, name), None)
+        self.emit(FIELD_RESET, span_id=span_id, predictor=predictor, field=name)
 
 
 def _signature(inputs: Mapping[str, Any]) -> Any:
@@ -330,44 +372,3 @@ def _signature(inputs: Mapping[str, Any]) -> Any:
         return inputs["signature"]
     bare = [*inputs.get("args", ()), *inputs.get("kwargs", {}).values()]
     return next((value for value in bare if isinstance(value, type) and issubclass(value, dspy.Signature)), None)
-
-
-def _lm_facts(call: _Call, exception: BaseException | None) -> dict[str, Any]:
-    entry = call.history[-1] if call.history else {}
-    response = entry.get("response")
-    if isinstance(response, list | tuple):
-        response = response[0] if response else None
-    cached = not call.usage and exception is None
-    return {
-        "model": call.name,
-        "usage": _sum(call.usage),
-        # A cache hit keeps the cost of the call that filled the cache; this one cost nothing.
-        "cost": 0.0 if cached else entry.get("cost"),
-        "cached": cached,
-        "response_model": entry.get("response_model"),
-        "response_id": getattr(response, "id", None),
-        "finish_reason": _finish_reason(response),
-    }
-
-
-def _finish_reason(response: Any) -> str | None:
-    reason = getattr(response, "finish_reason", None)
-    if reason is None and getattr(response, "choices", None):
-        reason = getattr(response.choices[0], "finish_reason", None)
-    return str(reason) if reason is not None else None
-
-
-def _sum(usages: list[Mapping[str, Any]]) -> dict[str, int]:
-    """Input, output and cached tokens over all that was billed for a call; a count that no provider gave is absent."""
-    counts: dict[str, int] = {}
-    for usage in usages:
-        details = usage.get("prompt_tokens_details") or {}
-        details = details if isinstance(details, Mapping) else vars(details)
-        for name, value in (
-            ("input_tokens", usage.get("prompt_tokens", usage.get("input_tokens"))),
-            ("output_tokens", usage.get("completion_tokens", usage.get("output_tokens"))),
-            ("cached_tokens", details.get("cached_tokens")),
-        ):
-            if isinstance(value, int):
-                counts[name] = counts.get(name, 0) + value
-    return counts

@@ -29,6 +29,7 @@ class StopSignal:
         self.deadline = deadline
         """On the clock of `time.monotonic()`."""
         self.reason: StopReason | None = None
+        self._is_over = False
         self._lock = threading.Lock()
         self._listeners: list[Callable[[], None]] = []
 
@@ -42,6 +43,10 @@ class StopSignal:
         for listener in listeners:
             listener()
 
+    def finish(self) -> None:
+        """The run has failed: what is left of it, such as the siblings of a task that raised, is to go no further."""
+        self._is_over = True
+
     def on_stop(self, listener: Callable[[], None]) -> None:
         """Have `listener` called when the run is asked to stop, or now where it already was."""
         with self._lock:
@@ -54,9 +59,9 @@ class StopSignal:
         """Return while the run may go on.
 
         Raises:
-            RunStopped: it was asked to stop, or its deadline passed.
+            RunStopped: it was asked to stop, its deadline passed, or it is over.
         """
         if self.reason is None and time.monotonic() >= self.deadline:
             self.stop("deadline")
-        if self.reason is not None:
-            raise RunStopped(self.reason)
+        if self.reason is not None or self._is_over:
+            raise RunStopped(self.reason or "client")

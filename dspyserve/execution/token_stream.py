@@ -7,10 +7,13 @@ import sys
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
+import dspy
 from anyio.from_thread import threadlocals  # type: ignore[attr-defined]
 from anyio.lowlevel import EventLoopToken
+from dspy.clients import call_context
 from dspy.utils.callback import ACTIVE_CALL_ID
 
+from dspyserve.events import REASONING_CONTENT
 from dspyserve.execution.field_splitters import FieldSplitter, splitter_for
 
 if TYPE_CHECKING:
@@ -27,6 +30,7 @@ class TokenStream:
 
     async def send(self, chunk: Any) -> None:
         """Take a chunk: an `EngineChunk` or litellm's `ModelResponseStream`. Never waits."""
+        _allow_fallback()
         call_id = ACTIVE_CALL_ID.get() or ""
         stream = self._calls.get(call_id)
         if stream is None:
@@ -44,19 +48,48 @@ class _CallStream:
     def __init__(self, recorder: Recorder, span_id: str, predictor: str, adapter: Any, signature: Any) -> None:
         self._token: Callable[[str, str], None] = lambda name, delta: recorder.token(span_id, predictor, name, delta)
         self._splitter: FieldSplitter = splitter_for(adapter, signature)
+        self._thinking = _thinking_field(adapter, signature)
+        self._thought = False
         self._is_over = False
 
     def take(self, chunk: Any) -> None:
-        if self._is_over or not chunk.choices:
+        if self._is_over or not (choices := chunk.choices):
             return
-        choice = chunk.choices[0]
-        if reasoning := getattr(choice.delta, "reasoning_content", None):
-            self._token("reasoning", reasoning)
-        if content := getattr(choice.delta, "content", None):
+        choice = choices[0]
+        piece = choice.delta
+        if self._thinking and (thinking := getattr(piece, "reasoning_content", None)):
+            self._thought = True
+            self._token(self._thinking, thinking)
+        if content := getattr(piece, "content", None):
             for name, delta in self._splitter.feed(content):
-                self._token(name, delta)
+                # Where the model's own thinking is the field, what it writes under the field's name is not.
+                if not (self._thought and name == self._thinking):
+                    self._token(name, delta)
         # Further completions of the same call (n > 1) are streamed after the first: only one is told.
         self._is_over = choice.finish_reason is not None
+
+
+def _thinking_field(adapter: Any, signature: Any) -> str | None:
+    """The field that a model's own thinking streams as: the one that DSPy makes of it, or one beside the signature's.
+
+    For a model that is known to think, the adapter takes the field out of the signature; that of the predictor has it.
+    """
+    predictor = dspy.settings.get("caller_predict")
+    fields = {**getattr(getattr(predictor, "signature", None), "output_fields", {}), **signature.output_fields}
+    if dspy.Reasoning in getattr(adapter, "native_response_types", ()):
+        for name, field in fields.items():
+            if field.annotation is dspy.Reasoning:
+                return str(name)
+    return REASONING_CONTENT if REASONING_CONTENT not in fields else None
+
+
+def _allow_fallback() -> None:
+    """Let the adapter try again when it cannot read the answer, as it may without a stream: clients are told.
+
+    DSPy gives that up at the first chunk, since its own streams cannot take anything back.
+    """
+    for progress in call_context._adapter_calls.get():
+        progress.emitted = False
 
 
 class _Listener:
@@ -69,19 +102,13 @@ class _Listener:
 class _MayStream:
     """Equal to every predictor that can stream from where it is called (`Predict._should_stream` compares with it).
 
-    The synchronous path hands each chunk to `anyio.from_thread.run`, which looks for a token in a thread-local. It is
-    set here, in the thread that makes the call, so that tokens flow from `sync_to_async` and `dspy.Parallel` threads,
-    where anyio has none. A synchronous call on an event loop's own thread must not stream: it would wait for itself.
+    A synchronous call on an event loop's own thread must not stream: it would wait for itself.
     """
 
     __hash__ = None  # type: ignore[assignment]
 
     def __eq__(self, predictor: object) -> bool:
-        if asyncio._get_running_loop() is not None:
-            return _called_by("aforward")
-        if not hasattr(threadlocals, "current_token"):
-            threadlocals.current_token = INLINE_TOKEN
-        return True
+        return asyncio._get_running_loop() is None or _called_by("aforward")
 
 
 def _called_by(name: str) -> bool:
@@ -110,3 +137,13 @@ class _InlineBackend:
 
 
 INLINE_TOKEN = EventLoopToken(_InlineBackend, None)  # type: ignore[arg-type]
+
+
+def let_threads_stream() -> None:
+    """Called in the thread that is about to call a language model, whatever calls it, so that its tokens flow.
+
+    The synchronous path hands each chunk to `anyio.from_thread.run`, which looks for a token in a thread-local and
+    fails without one; `sync_to_async`, `dspy.Parallel` and programs' own threads have none.
+    """
+    if not hasattr(threadlocals, "current_token"):
+        threadlocals.current_token = INLINE_TOKEN

@@ -6,7 +6,9 @@ import os
 from typing import Any
 
 import dspy
+from dspy.lm15 import RouterConfig
 
+from dspyserve.conf import settings
 from dspyserve.errors import ConfigurationError
 from dspyserve.models import LanguageModel
 from dspyserve.models.language_model import SECRET_PARAMETERS, api_base_fault, is_allowed_key_variable
@@ -26,6 +28,7 @@ def build_language_model(row: LanguageModel) -> dspy.LM:
         ConfigurationError: the address or the key's variable is not allowed, the key is not set, or DSPy refuses
             the parameters.
     """
+    _allow_connections(settings().lm_connections)
     try:
         if row.model.startswith(DEMO_PREFIX):
             return _demo(row)
@@ -41,6 +44,14 @@ def build_language_model(row: LanguageModel) -> dspy.LM:
         raise
     except Exception as error:
         raise ConfigurationError(f"language model {row.name!r} cannot be built: {error}") from error
+
+
+def _allow_connections(count: int) -> None:
+    """Let a language model have `count` connections at a time in this process.
+
+    DSPy's native engine has 100, whatever `dspy.LM` is given: the next call waits, without a word, for one to end.
+    """
+    RouterConfig.__init__.__kwdefaults__["max_connections"] = count
 
 
 def _demo(row: LanguageModel) -> dspy.LM:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from dspyserve.conf import settings
 from dspyserve.encoding import encode
@@ -16,34 +16,39 @@ MAX_LABEL = 200
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunOptions:
-    """`timeout` is in seconds; the rest is remembered with the trace."""
+    """`timeout` is in seconds; `on_disconnect` says what becomes of a streamed run when nobody reads it any more.
+
+    The rest is remembered with the trace.
+    """
 
     timeout: float | None = None
+    on_disconnect: Literal["cancel", "continue"] = "cancel"
     session_id: str = ""
     tags: tuple[str, ...] = ()
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
 
 NAMES = ("session_id", "tags", "metadata", "timeout")
+STREAM_NAMES = (*NAMES, "on_disconnect")
 
 
-def run_options(given: Mapping[str, Any], pointer: str = "") -> RunOptions:
-    """The options that `given` holds, from JSON; None stands for an option that is not given.
+def run_options(given: Mapping[str, Any], pointer: str = "", names: Sequence[str] = NAMES) -> RunOptions:
+    """The options that `given` holds, from JSON; None stands for an option that is not given. `names` are allowed.
 
     Raises:
         InvalidInput: with a pointer, below `pointer`, for every fault, unknown names included.
     """
     options = {name: value for name, value in given.items() if value is not None}
-    faults = [Fault(f"{pointer}/{name}", message) for name, message in _faults(options)]
+    faults = [Fault(f"{pointer}/{name}", message) for name, message in _faults(options, names)]
     if faults:
         raise InvalidInput(faults)
     options["tags"] = tuple(options.get("tags", ()))
     return RunOptions(**options)
 
 
-def _faults(options: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def _faults(options: Mapping[str, Any], names: Sequence[str]) -> Iterator[tuple[str, str]]:
     for name, value in options.items():
-        check = _CHECKS.get(name)
+        check = _CHECKS[name] if name in names else None
         message = check(value) if check else "Not an option of a run."
         if message:
             yield name.encode("utf-8", "replace").decode(), message
@@ -72,8 +77,18 @@ def _metadata(value: Any) -> str | None:
     return None if len(encode(value)) <= limit else f"At most {limit} bytes of JSON."
 
 
+def _on_disconnect(value: Any) -> str | None:
+    return None if value in ("cancel", "continue") else "One of cancel, continue is needed."
+
+
 def _is_label(value: Any) -> bool:
     return isinstance(value, str) and len(value) <= MAX_LABEL
 
 
-_CHECKS = {"timeout": _timeout, "session_id": _session_id, "tags": _tags, "metadata": _metadata}
+_CHECKS = {
+    "timeout": _timeout,
+    "session_id": _session_id,
+    "tags": _tags,
+    "metadata": _metadata,
+    "on_disconnect": _on_disconnect,
+}

@@ -9,17 +9,25 @@ from typing import Any
 
 from asgiref.sync import async_to_sync, sync_to_async
 
+from dspyserve.access.resuming import announcement
+from dspyserve.conf import settings
 from dspyserve.errors import Overloaded
 from dspyserve.events import Caller
-from dspyserve.execution.execution import Execution
-from dspyserve.execution.reader import EventReader
+from dspyserve.execution.event_log import EventLog
+from dspyserve.execution.execution import Execution, new_trace_id
 from dspyserve.programs.catalogue import catalogue
+from dspyserve.programs.served import ServedProgram
 from dspyserve.runs.live import live
+from dspyserve.runs.open_streams import open_streams
+from dspyserve.runs.replication import publisher
 from dspyserve.runs.result import RunResult
 from dspyserve.runs.run import Run
-from dspyserve.runs.stream import RunStream
+from dspyserve.runs.stream import OnDisconnect, RunStream, StreamSource
 from dspyserve.tracing.claims import claim
 from dspyserve.tracing.writer import writer
+
+_ANNOUNCING = 0.5
+"""Seconds that a stream waits until it is known in Redis."""
 
 
 def execute(
@@ -49,7 +57,7 @@ def execute(
         aresult: RunResult = async_to_sync(aexecute)(name, inputs, caller=caller, timeout=timeout, from_json=from_json)
         return aresult
     values = program.schema.validate(inputs, from_json=from_json)
-    trace_id = _wanted_id(caller)
+    trace_id = _wanted_id(caller) or new_trace_id()
     execution = Execution(program, values, timeout=timeout, trace_id=trace_id)
     run = Run(execution, caller, _link(caller, trace_id))
     execution.admit(in_pool=False)
@@ -73,8 +81,9 @@ async def aexecute(
 
     When the awaiting task is cancelled, because its client left, the execution is stopped at its next call boundary.
     """
-    run = await _admitted(name, inputs, caller, timeout, from_json=from_json)
-    task = run.start()
+    caller = caller or Caller()
+    program, values, trace_id = await _prepared(name, inputs, caller, from_json=from_json)
+    task = (run := _admitted(program, values, caller, timeout, trace_id)).start()
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
@@ -89,32 +98,53 @@ async def astream(
     caller: Caller | None = None,
     timeout: float | None = None,
     from_json: bool = False,
+    on_disconnect: OnDisconnect = "cancel",
+    payloads: bool = True,
 ) -> RunStream:
     """Start the program `name` and give its events; arguments and errors as those of `execute`.
 
-    What is wrong before the start is raised here, what goes wrong later is the stream's terminal event.
+    What is wrong before the start is raised here, what goes wrong later is the stream's terminal event. `on_disconnect`
+    says whether the run is stopped when nobody reads any more; `payloads`, whether the inputs and outputs of inner
+    spans are told. A stream of a caller with an owner may be read again: `aresume`.
     """
-    reader = EventReader(asyncio.get_running_loop())
-    run = await _admitted(name, inputs, caller, timeout, from_json=from_json, reader=reader)
-    return RunStream(run, reader)
+    caller = caller or Caller()
+    program, values, trace_id = await _prepared(name, inputs, caller, from_json=from_json)
+    log = EventLog(trace_id.hex, payloads=payloads)
+    run = _admitted(program, values, caller, timeout, trace_id, log)
+    source = StreamSource(log, owner=caller.owner, on_disconnect=on_disconnect, stop=run.stop)
+    if caller.owner:
+        open_streams.add(source)
+        run.execution.announced |= announcement(caller.owner, trace_id.hex)
+    stream = RunStream(source)
+    run.start()
+    if caller.owner and settings().redis_url:
+        # Whoever knows of the stream finds it anywhere. The run is under way meanwhile.
+        announced = asyncio.wrap_future(publisher.add(source))
+        await asyncio.wait({announced}, timeout=_ANNOUNCING)
+    return stream
 
 
-async def _admitted(
-    name: str,
-    inputs: Mapping[str, Any],
-    caller: Caller | None,
-    timeout: float | None,
-    *,
-    from_json: bool,
-    reader: EventReader | None = None,
-) -> Run:
+async def _prepared(
+    name: str, inputs: Mapping[str, Any], caller: Caller, *, from_json: bool
+) -> tuple[ServedProgram, Mapping[str, Any], uuid.UUID]:
+    """The program, its validated inputs, and the trace id: the one that the caller brought, where it can be had."""
     if live.is_draining:
         raise Overloaded("The server is shutting down.", retry_after=1.0)
-    caller = caller or Caller()
     program = await catalogue.aget(name)
     values = program.schema.validate(inputs, from_json=from_json)
-    trace_id = await sync_to_async(_wanted_id)(caller) if caller.trace_id else None
-    execution = Execution(program, values, timeout=timeout, reader=reader, trace_id=trace_id)
+    wanted = await sync_to_async(_wanted_id)(caller) if caller.trace_id else None
+    return program, values, wanted or new_trace_id()
+
+
+def _admitted(
+    program: ServedProgram,
+    values: Mapping[str, Any],
+    caller: Caller,
+    timeout: float | None,
+    trace_id: uuid.UUID,
+    log: EventLog | None = None,
+) -> Run:
+    execution = Execution(program, values, timeout=timeout, log=log, trace_id=trace_id)
     execution.admit(in_pool=True)
     return Run(execution, caller, _link(caller, trace_id))
 
@@ -127,8 +157,8 @@ def _wanted_id(caller: Caller) -> uuid.UUID | None:
     return wanted if claim(wanted) else None
 
 
-def _link(caller: Caller, trace_id: uuid.UUID | None) -> str:
-    return "" if trace_id is not None else caller.trace_id
+def _link(caller: Caller, trace_id: uuid.UUID) -> str:
+    return "" if trace_id.hex == caller.trace_id else caller.trace_id
 
 
 def _refuse_event_loop() -> None:

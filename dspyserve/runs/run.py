@@ -10,6 +10,7 @@ from typing import Any
 from dspyserve.errors import RequestError, RunCancelled
 from dspyserve.events import RUN_CANCELLED, RUN_END, RUN_ERROR, Caller, RunRecord
 from dspyserve.execution.execution import Execution, Outcome
+from dspyserve.execution.own_thread import has_own_thread, leave_own_thread, own_thread
 from dspyserve.execution.snapshots import snapshot
 from dspyserve.execution.stopping import StopReason
 from dspyserve.models import Program
@@ -43,7 +44,12 @@ class Run:
     def start(self) -> asyncio.Task[RunResult]:
         """Run in a task of its own, which a cancelled door does not take along."""
         live.add(self)
-        task = asyncio.get_running_loop().create_task(self._arun(), context=contextvars.copy_context())
+        context, run = contextvars.copy_context(), self._arun
+        if has_own_thread():
+            # It may outlive the request, and then its database queries need a thread all the same.
+            context.run(leave_own_thread)
+            run = self._arun_in_own_thread
+        task = asyncio.get_running_loop().create_task(run(), context=context)
         task.add_done_callback(lambda _: live.remove(self))
         task.add_done_callback(_look_away)
         # The loop itself holds tasks weakly; the runs that are under way are held by `live`.
@@ -53,6 +59,10 @@ class Run:
     def stop(self, reason: StopReason) -> None:
         """Stop at the next call boundary."""
         self.execution.stop(reason)
+
+    async def _arun_in_own_thread(self) -> RunResult:
+        async with own_thread():
+            return await self._arun()
 
     async def _arun(self) -> RunResult:
         outcome = await self.execution.arun()

@@ -15,7 +15,7 @@ from typing import Any, Final
 from django.utils.module_loading import import_string
 
 from dspyserve.conf import settings
-from dspyserve.secret_patterns import SECRET_NAME, SECRET_TEXT
+from dspyserve.secret_patterns import SECRET_NAME, without_secrets
 
 MAX_DEPTH: Final = 32
 MAX_ITEMS: Final = 10_000
@@ -112,7 +112,7 @@ def clean_text(text: str) -> str:
     for secret in secrets():
         if secret in text:
             text = text.replace(secret, REDACTED)
-    return SECRET_TEXT.sub(REDACTED, text)
+    return without_secrets(text, REDACTED)
 
 
 Mask = Callable[[str, Any], Any]

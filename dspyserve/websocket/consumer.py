@@ -10,17 +10,18 @@ from channels.consumer import AsyncConsumer
 from channels.exceptions import StopConsumer
 
 from dspyserve import runs
+from dspyserve.access.identity import Identity
+from dspyserve.access.resuming import owner_name
 from dspyserve.access.throttling import spend
 from dspyserve.conf import settings
-from dspyserve.errors import DspyserveError, Forbidden, ProgramNotFound, Unauthenticated
+from dspyserve.errors import DspyserveError, Forbidden, ProgramNotFound, StreamNotFound, Unauthenticated
 from dspyserve.events import Caller
-from dspyserve.execution.stopping import StopReason
 from dspyserve.models import Trace
 from dspyserve.problems import as_request_error
-from dspyserve.programs.options import run_options
+from dspyserve.programs.options import STREAM_NAMES, run_options
 from dspyserve.websocket import messages
 from dspyserve.websocket.callers import authorise
-from dspyserve.websocket.messages import SUBPROTOCOL, Cancel, CloseCode, Ping, ProtocolError, Run
+from dspyserve.websocket.messages import SUBPROTOCOL, Cancel, CloseCode, Message, Ping, ProtocolError, Resume, Run
 from dspyserve.websocket.origin import is_allowed_origin
 
 logger = logging.getLogger(__name__)
@@ -38,7 +39,9 @@ class ProgramConsumer(AsyncConsumer):  # type: ignore[misc]
         self._runs: dict[str, asyncio.Task[None]] = {}
         self._streams: dict[str, runs.RunStream] = {}
         self._idle: asyncio.TimerHandle | None = None
+        self._beating: asyncio.Task[None] | None = None
         self._closing: asyncio.Task[None] | None = None
+        self._sent_at = 0.0
         self._is_closed = False
         self._payloads = False
         self._name = ""
@@ -48,7 +51,7 @@ class ProgramConsumer(AsyncConsumer):  # type: ignore[misc]
         try:
             await super().__call__(scope, receive, send)
         finally:
-            self._end()
+            self._leave()
 
     async def dispatch(self, message: dict[str, Any]) -> None:
         """Hand a message to its handler. The stock one closes database connections before each, 0.2 ms in a thread."""
@@ -71,7 +74,9 @@ class ProgramConsumer(AsyncConsumer):  # type: ignore[misc]
             await self._close(error)
             return
         loop = asyncio.get_running_loop()
+        self._sent_at = loop.time()
         self._idle = loop.call_later(settings().websocket_idle, self._on_idle)
+        self._beating = loop.create_task(self._beat())
 
     async def _authorise(self) -> None:
         self._name = self.scope["url_route"]["kwargs"]["name"]
@@ -96,14 +101,14 @@ class ProgramConsumer(AsyncConsumer):  # type: ignore[misc]
         except ProtocolError as error:
             await self._close(error)
 
-    async def _handle(self, message: Run | Cancel | Ping) -> None:
+    async def _handle(self, message: Message) -> None:
         match message:
             case Ping():
                 await self._send_text(messages.PONG)
             case Cancel(run_id):
                 if (stream := self._streams.get(run_id)) is not None:
                     stream.cancel()
-            case Run(run_id):
+            case Run(run_id) | Resume(run_id):
                 if run_id in self._runs:
                     raise ProtocolError(CloseCode.DUPLICATE_ID, "An execution of this id is under way.")
                 if len(self._runs) >= settings().websocket_max_runs:
@@ -112,9 +117,9 @@ class ProgramConsumer(AsyncConsumer):  # type: ignore[misc]
                 self._runs[run_id] = task
                 task.add_done_callback(lambda _: self._forget(run_id))
 
-    async def _run(self, message: Run) -> None:
+    async def _run(self, message: Run | Resume) -> None:
         try:
-            stream = await self._start(message)
+            stream = await (self._start(message) if isinstance(message, Run) else self._resume(message))
         except Exception as error:  # told to the client as a problem
             if not isinstance(error, DspyserveError):
                 logger.exception("A run could not be started")
@@ -124,37 +129,72 @@ class ProgramConsumer(AsyncConsumer):  # type: ignore[misc]
         try:
             async for event in stream:
                 await self._send_text(messages.event(message.id, event, payloads=self._payloads))
+                if self._is_closed:
+                    break
+        except StreamNotFound as error:
+            await self._send_text(messages.error(error, message.id))
         finally:
             stream.close()
 
     async def _start(self, message: Run) -> runs.RunStream:
-        # Once more, because a socket may outlive the key or the permission that opened it.
-        identity, self._payloads = await authorise(self.scope, self._name)
-        await spend(identity, (self.scope.get("client") or [""])[0])
-        options = run_options(message.options, "/options")
+        identity = await self._admit()
+        options = run_options(message.options, "/options", STREAM_NAMES)
         caller = Caller(
             transport=Trace.Transport.WEBSOCKET,
+            owner=identity.name,
             user_id=identity.user_id,
             api_key_id=identity.key_id,
             session_id=options.session_id,
             tags=options.tags,
             metadata=options.metadata,
         )
-        return await runs.astream(self._name, message.inputs, caller=caller, timeout=options.timeout, from_json=True)
+        return await runs.astream(
+            self._name,
+            message.inputs,
+            caller=caller,
+            timeout=options.timeout,
+            from_json=True,
+            on_disconnect=options.on_disconnect,
+            payloads=self._payloads,
+        )
+
+    async def _admit(self) -> Identity:
+        """Who asks, once more, because a socket may outlive the key or the permission that opened it."""
+        identity, self._payloads = await authorise(self.scope, self._name)
+        await spend(identity, (self.scope.get("client") or [""])[0])
+        return identity
+
+    async def _resume(self, message: Resume) -> runs.RunStream:
+        identity = await self._admit()
+        owner = owner_name(identity, message.trace_id, message.token)
+        stream = await runs.aresume(message.trace_id, owner=owner, after=message.after)
+        if stream.is_at_end:
+            stream.close()
+            raise StreamNotFound("The stream is over, and nothing follows this event.")
+        return stream
+
+    async def _beat(self) -> None:
+        """Tell a silent client, and the proxies on the way, that the socket lives."""
+        loop, interval = asyncio.get_running_loop(), settings().websocket_heartbeat
+        while not self._is_closed:
+            silent = loop.time() - self._sent_at
+            if silent >= interval:
+                await self._send_text(messages.HEARTBEAT)
+                silent = 0.0
+            await asyncio.sleep(interval - silent)
 
     async def _send_text(self, text: str) -> None:
         if self._is_closed:
             return
+        self._sent_at = asyncio.get_running_loop().time()
         try:
             await self.send({"type": "websocket.send", "text": text})
         except Exception:  # noqa: BLE001 - the socket is gone; servers tell so in ways of their own
-            self._is_closed = True
-            self._stop_runs()
+            self._leave()
 
     async def _close(self, error: ProtocolError) -> None:
         if not self._is_closed:
-            self._is_closed = True
-            self._stop_runs()
+            self._leave()
             await self.send({"type": "websocket.close", "code": int(error.code), "reason": error.reason})
 
     def _on_idle(self) -> None:
@@ -165,15 +205,13 @@ class ProgramConsumer(AsyncConsumer):  # type: ignore[misc]
         self._runs.pop(run_id, None)
         self._streams.pop(run_id, None)
 
-    def _stop_runs(self) -> None:
-        reason: StopReason = "shutdown" if runs.live.is_draining else "client"
-        for stream in list(self._streams.values()):
-            stream.cancel(reason)
-
-    def _end(self) -> None:
+    def _leave(self) -> None:
+        """Nobody reads here any more: every execution goes the way that was asked for."""
         self._is_closed = True
-        self._stop_runs()
         if self._idle is not None:
             self._idle.cancel()
-        for task in list(self._runs.values()):
-            task.cancel()
+        for task in (self._beating, *list(self._runs.values())):
+            if task is not None and task is not asyncio.current_task():
+                task.cancel()
+        for stream in list(self._streams.values()):
+            stream.close()

@@ -15,6 +15,7 @@ from dspyserve.problems import problem
 
 SUBPROTOCOL: Final = "dspyserve.v1"
 MAX_ID: Final = 200
+_RESUME_KEYS: Final = {"type", "trace_id", "after", "id", "token"}
 
 
 class CloseCode(IntEnum):
@@ -57,11 +58,24 @@ class Cancel:
 
 
 @dataclass(frozen=True, slots=True)
+class Resume:
+    """Give the events of an execution once more, after the one of number `after`, under the id `id`."""
+
+    id: str
+    trace_id: str
+    after: int
+    token: str
+
+
+@dataclass(frozen=True, slots=True)
 class Ping:
     """Ask for a pong."""
 
 
-def read(text: str | None) -> Run | Cancel | Ping:
+Message = Run | Cancel | Resume | Ping
+
+
+def read(text: str | None) -> Message:
     """The client's message.
 
     Raises:
@@ -80,7 +94,7 @@ def read(text: str | None) -> Run | Cancel | Ping:
     return _parse(message)
 
 
-def _parse(message: dict[str, Any]) -> Run | Cancel | Ping:
+def _parse(message: dict[str, Any]) -> Message:
     match message:
         case {"type": "ping"}:
             return Ping()
@@ -91,8 +105,18 @@ def _parse(message: dict[str, Any]) -> Run | Cancel | Ping:
             if not isinstance(options, dict) or message.keys() - {"type", "id", "inputs", "options"}:
                 raise ProtocolError(CloseCode.MALFORMED, "A run takes id, inputs and options.")
             return Run(run_id, inputs, options)
+        case {"type": "resume", "trace_id": str(trace_id)}:
+            return _resume(message, trace_id)
         case _:
             raise ProtocolError(CloseCode.MALFORMED, "Not a message of dspyserve.v1.")
+
+
+def _resume(message: dict[str, Any], trace_id: str) -> Resume:
+    run_id, after, token = message.get("id", trace_id), message.get("after", 0), message.get("token", "")
+    is_good = isinstance(run_id, str) and _is_id(run_id) and isinstance(token, str)
+    if not is_good or type(after) is not int or after < 0 or message.keys() - _RESUME_KEYS:
+        raise ProtocolError(CloseCode.MALFORMED, "A resume takes trace_id, after, id and token.")
+    return Resume(run_id, trace_id, after, token)
 
 
 def _is_id(value: str) -> bool:
@@ -111,3 +135,4 @@ def error(error: RequestError, run_id: str | None = None) -> str:
 
 
 PONG: Final = '{"type":"pong"}'
+HEARTBEAT: Final = '{"type":"heartbeat"}'

@@ -55,6 +55,15 @@ class TestClient:
         for program in ("echo", "chat", "agent", "step_by_step"):
             self.check_stream(client, program)
 
+    @pytest.mark.parametrize(("program", "thought"), [("echo", "let me see"), ("chat", "yes")])
+    def test_streams_what_the_model_thinks(self, client: openai.OpenAI, program: str, thought: str) -> None:
+        # A reasoning of the program's own counts for more than the model's, and is not mixed with it.
+        asked = [{"role": "user", "content": "@@reasoning_content=let me see@@ @@answer=yes@@"}]
+        stream = client.chat.completions.create(model=program, messages=asked, stream=True)  # type: ignore[arg-type]
+        deltas = [choice.delta for chunk in stream for choice in chunk.choices]
+        assert "".join(delta.content or "" for delta in deltas) == "yes"
+        assert "".join(getattr(delta, "reasoning_content", None) or "" for delta in deltas) == thought
+
     def check_stream(self, client: openai.OpenAI, program: str) -> None:
         """The pieces of a stream, against what its trace has."""
         text = reasoning = ""

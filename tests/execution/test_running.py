@@ -14,13 +14,11 @@ import pytest
 from asgiref.sync import sync_to_async
 from dspy.clients.base_lm import GLOBAL_HISTORY
 
-from dspyserve import ContextThreadPoolExecutor, register, runs, send_status
+from dspyserve import ContextThreadPoolExecutor, runs, send_status
 from dspyserve.errors import Overloaded, ProgramError, RunCancelled, RunTimeout
 from dspyserve.execution.capacity import Gate, gates
 from dspyserve.models import LanguageModel, Program, Trace
 from dspyserve.programs.catalogue import catalogue
-from dspyserve.programs.registry import registry
-from dspyserve.programs.synchronise import synchronise
 from tests import dspy_programs
 from tests.load.openai_server import OpenAIServer
 
@@ -34,23 +32,6 @@ def _released() -> Iterator[None]:
     yield
     dspy_programs.release.set()
     wait_until(lambda: gates.threads.active == 0)
-
-
-@pytest.fixture
-def serve() -> Iterator[Any]:
-    """Serve a program for one test."""
-    names = []
-
-    def serve(factory: Any, **options: Any) -> str:
-        name = f"temporary-{len(names)}"
-        names.append(name)
-        register(name, access="public", **options)(factory)
-        synchronise()
-        return name
-
-    yield serve
-    for name in names:
-        registry.remove(name)
 
 
 def wait_until(condition: Any, timeout: float = 10) -> None:

@@ -52,6 +52,8 @@ async def until_over(found: ClientConnection, ids: set[str]) -> dict[str, list[d
     events: dict[str, list[dict[str, Any]]] = defaultdict(list)
     while ids:
         message = await receive(found)
+        if message["type"] == "heartbeat":
+            continue
         assert message["type"] == "event", message
         events[message["id"]].append(message["event"])
         if message["event"]["type"] in TERMINAL:

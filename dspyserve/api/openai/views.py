@@ -29,7 +29,7 @@ from dspyserve.api.responses import json_response, problem_response
 from dspyserve.api.streaming import StreamedBody, unbuffered
 from dspyserve.encoding import encode
 from dspyserve.errors import InvalidInput, ProgramError, ProgramNotFound, RequestError
-from dspyserve.events import RUN_END, TOKEN, Event
+from dspyserve.events import REASONING_CONTENT, RUN_END, TOKEN, Event
 from dspyserve.models import Trace
 from dspyserve.programs.catalogue import catalogue
 
@@ -111,6 +111,9 @@ async def chat_completions(request: HttpRequest) -> HttpResponseBase:
 async def _chunks(stream: runs.RunStream, asked: ChatRequest, spoken: Conversation) -> AsyncIterator[bytes]:
     head = _head(stream.trace_id, asked, "chat.completion.chunk")
     sent = {spoken.answer: "", REASONING: ""}
+    if not spoken.reasoning:
+        # What the model thinks by itself stands in for a reasoning that the program does not have.
+        sent[REASONING_CONTENT] = ""
     async with aclosing(stream):
         yield _chunk(head, {"role": "assistant", "content": ""})
         async for event in stream:
@@ -123,7 +126,7 @@ async def _chunks(stream: runs.RunStream, asked: ChatRequest, spoken: Conversati
                     yield line
 
 
-_KEYS = {REASONING: "reasoning_content"}
+_KEYS = {REASONING: "reasoning_content", REASONING_CONTENT: "reasoning_content"}
 
 
 def _end(

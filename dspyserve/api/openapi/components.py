@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from dspyserve.api.feedback import OPINIONS
 from dspyserve.conf import settings
-from dspyserve.events import FIELD_RESET, RUN_CANCELLED, RUN_ERROR, RUN_START, STATUS, TOKEN
+from dspyserve.events import FIELD, FIELD_RESET, RUN_CANCELLED, RUN_ERROR, RUN_START, STATUS, TOKEN
 from dspyserve.models import Trace
 from dspyserve.programs.options import MAX_LABEL
 
@@ -65,6 +65,13 @@ def options() -> dict[str, Any]:
     }
 
 
+def stream_options() -> dict[str, Any]:
+    """What may stand beside the inputs of a stream."""
+    described = "What becomes of the execution when nobody reads the stream any more: by default it is stopped."
+    on_disconnect = {**nullable({"enum": ["cancel", "continue"]}), "description": described}
+    return {**options(), "on_disconnect": on_disconnect}
+
+
 INDEX: Final = {"index": {"type": "integer", "minimum": 0, "description": "Of the item, in the order of the request."}}
 
 
@@ -114,8 +121,15 @@ def events() -> dict[str, Any]:
     texts = "Inputs, outputs and messages are only there for callers who may see payloads."
     return {
         "RunStart": _event(
-            {"type": {"const": RUN_START}, "program": STRING, "version": nullable(INTEGER), "model": STRING},
+            {
+                "type": {"const": RUN_START},
+                "program": STRING,
+                "version": nullable(INTEGER),
+                "model": STRING,
+                "resume_token": {"type": "string", "description": "With it, an anonymous caller may read on later."},
+            },
             "The execution began. The first event.",
+            optional=("resume_token",),
         ),
         "SpanStart": _event(
             {"type": {"enum": [f"{kind}_start" for kind in SPAN_KINDS]}, **span},
@@ -138,6 +152,10 @@ def events() -> dict[str, Any]:
             "A piece of a text field. Where pieces were merged for a slow reader, they are those from `first_seq` on.",
             optional=("first_seq",),
         ),
+        "Field": _event(
+            {"type": {"const": FIELD}, **token, "value": {"description": "Any JSON."}},
+            "A field that does not stream as text, whole.",
+        ),
         "FieldReset": _event(
             {"type": {"const": FIELD_RESET}, **token}, "The pieces of this field so far do not count; it begins anew."
         ),
@@ -152,6 +170,12 @@ def events() -> dict[str, Any]:
             optional=("problem",),
         ),
     }
+
+
+def frame(data: dict[str, Any], description: str) -> dict[str, Any]:
+    """One server-sent event, whose data is `data`."""
+    properties = {"id": {"type": "string", "pattern": "^[0-9]+$"}, "event": STRING, "data": data}
+    return closed(properties, description=description)
 
 
 def event_union(run_end_schema: str) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from dspyserve.api.openapi import components
 from dspyserve.api.openapi.names import Schemas, prefixes
 from dspyserve.api.openapi.operations import Operations
 from dspyserve.api.openapi.program_operations import add_program
+from dspyserve.api.openapi.stream_operations import add_streams
 from dspyserve.api.openapi.trace_operations import add_traces
 from dspyserve.errors import ProgramError, ProgramNotFound, RequestError
 from dspyserve.programs.catalogue import catalogue
@@ -54,6 +55,7 @@ async def document(identity: Identity, root: str) -> dict[str, Any]:
             # The log tells why it cannot be served; the others can.
             continue
         add_program(operations, schemas, program, names[row.name])
+    add_streams(operations)
     add_traces(operations)
     return {
         "openapi": "3.1.0",
@@ -65,7 +67,7 @@ async def document(identity: Identity, root: str) -> dict[str, Any]:
             "headers": _HEADERS,
             "securitySchemes": _security(),
         },
-        "tags": [{"name": "programs"}, {"name": "traces"}, {"name": "health"}],
+        "tags": [{"name": "programs"}, {"name": "streams"}, {"name": "traces"}, {"name": "health"}],
     }
 
 

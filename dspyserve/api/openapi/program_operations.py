@@ -13,11 +13,11 @@ from dspyserve.api.openapi.names import Schemas
 from dspyserve.api.openapi.operations import PROBLEMS, Operations, answer, body
 from dspyserve.conf import settings
 from dspyserve.models import Program
+from dspyserve.programs.options import NAMES, STREAM_NAMES
 from dspyserve.programs.served import ServedProgram
 
 _RUN_PROBLEMS: Final = tuple(sorted({*PROBLEMS, 400, 404, 409, 413, 415, 422, 499, 502, 503, 504}))
 _STREAM_PROBLEMS: Final = tuple(sorted({*PROBLEMS, 400, 404, 413, 415, 422, 503}))
-_OPTIONAL: Final = ("session_id", "tags", "metadata", "timeout")
 _TRACEPARENT: Final = {
     "name": "traceparent",
     "in": "header",
@@ -39,7 +39,9 @@ def add_program(operations: Operations, schemas: Schemas, program: ServedProgram
     given = program.schema.input_schema
     inputs = schemas.add(f"{prefix}Inputs", given)
     outputs = schemas.add(f"{prefix}Outputs", program.schema.output_schema)
-    run = schemas.add(f"{prefix}Run", closed({"inputs": ref(inputs), **components.options()}, optional=_OPTIONAL))
+    run = schemas.add(f"{prefix}Run", closed({"inputs": ref(inputs), **components.options()}, optional=NAMES))
+    streamed = closed({"inputs": ref(inputs), **components.stream_options()}, optional=STREAM_NAMES)
+    stream = schemas.add(f"{prefix}Stream", streamed)
     result = schemas.add(f"{prefix}Result", components.result(ref(outputs)))
     event = schemas.add(f"{prefix}Event", components.event_union(schemas.add(f"{prefix}RunEnd", _end(outputs))))
     shared: dict[str, Any] = {
@@ -82,12 +84,12 @@ def add_program(operations: Operations, schemas: Schemas, program: ServedProgram
     added["responses"]["200"] = answer(
         "The outputs", "application/json", ref(result), "X-Trace-Id", "Idempotent-Replayed"
     )
-    _add_stream(operations, path, prefix, title, run, event, sample, shared)
+    _add_stream(operations, path, prefix, title, stream, event, sample, shared)
     _add_batch(operations, schemas, path, prefix, title, inputs, outputs, sample, shared)
 
 
 def _add_stream(
-    operations: Operations, path: str, prefix: str, title: str, run: str, event: str, sample: Any, shared: Any
+    operations: Operations, path: str, prefix: str, title: str, stream: str, event: str, sample: Any, shared: Any
 ) -> None:
     added = operations.add(
         "post",
@@ -98,13 +100,13 @@ def _add_stream(
         ok={},
         problems=_STREAM_PROBLEMS,
         parameters=[_TRACEPARENT],
-        requestBody=body(ref(run), example=sample),
+        requestBody=body(ref(stream), example=sample),
         **shared,
     )
     data = {"type": "string", "contentMediaType": "application/json", "contentSchema": ref(event)}
-    frame = closed(
-        {"id": {"type": "string", "pattern": "^[0-9]+$"}, "event": components.STRING, "data": data},
-        description=f"One server-sent event; many come. Its data is JSON, as in the schema {event}. The last one is "
+    frame = components.frame(
+        data,
+        f"One server-sent event; many come. Its data is JSON, as in the schema {event}. The last one is "
         "run_end, run_error or run_cancelled.",
     )
     added["responses"]["200"] = answer("The events", "text/event-stream", frame, "X-Trace-Id")
@@ -122,7 +124,7 @@ def _add_batch(
     shared: Any,
 ) -> None:
     items = {"type": "array", "items": ref(inputs), "minItems": 1, "maxItems": settings().batch_size}
-    batch = schemas.add(f"{prefix}Batch", closed({"inputs": items, **components.options()}, optional=_OPTIONAL))
+    batch = schemas.add(f"{prefix}Batch", closed({"inputs": items, **components.options()}, optional=NAMES))
     good = schemas.add(f"{prefix}BatchResult", components.result(ref(outputs), **components.INDEX))
     item = schemas.add(f"{prefix}BatchItem", {"oneOf": [ref(good), ref("BatchProblem")]})
     results = closed({"batch_id": components.TRACE_ID, "results": {"type": "array", "items": ref(item)}})

@@ -1,0 +1,100 @@
+"""Threads for what asks for one: work that asgiref calls thread-sensitive, such as Django's database queries.
+
+Django's own way starts a thread for every request and one more to end it, whether anything needs them or not. Here a
+request, or a run, has a thread from the moment when it first asks, and gives it back for the next one.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from typing import Any, Final, TypeVar
+
+from asgiref.sync import SyncToAsync, ThreadSensitiveContext
+from django.core.cache import close_caches
+from django.db import close_old_connections, reset_queries
+
+T = TypeVar("T")
+
+_IDLE: Final = 16
+"""The most threads that wait for work; others end."""
+
+
+@asynccontextmanager
+async def own_thread() -> AsyncIterator[None]:
+    """Let all thread-sensitive work within the block run in one thread of its own, where there is any."""
+    thread = _OwnThread()
+    try:
+        async with ThreadSensitiveContext(executor=thread):
+            yield
+    finally:
+        thread.release()
+
+
+def has_own_thread() -> bool:
+    """Whether thread-sensitive work runs in a thread of the request that goes on here."""
+    return SyncToAsync.thread_sensitive_context.get(None) is not None
+
+
+def leave_own_thread() -> None:
+    """Let the current context outlive the request that it comes from: its thread goes with it."""
+    SyncToAsync.thread_sensitive_context.set(None)  # type: ignore[arg-type]
+
+
+class _OwnThread(Executor):
+    """An executor that has no thread until it is asked for work."""
+
+    def __init__(self) -> None:
+        self._executor: ThreadPoolExecutor | None = None
+
+    def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
+        """Run `fn` in the thread."""
+        if self._executor is None:
+            self._executor = _idle.take()
+        return self._executor.submit(fn, *args, **kwargs)
+
+    def release(self) -> None:
+        """Give the thread back, as clean as Django leaves one after a request. What still runs there ends first."""
+        if (executor := self._executor) is not None:
+            executor.submit(_clean_up).add_done_callback(lambda _: _idle.give_back(executor))
+
+
+class _IdleThreads:
+    """Executors of one thread each, that wait for the next request."""
+
+    def __init__(self) -> None:
+        self._reset()
+        os.register_at_fork(after_in_child=self._reset)
+
+    def take(self) -> ThreadPoolExecutor:
+        """One that is idle, the last one first, or a new one."""
+        with self._lock:
+            if self._executors:
+                return self._executors.pop()
+        return ThreadPoolExecutor(max_workers=1, thread_name_prefix="dspyserve-request")
+
+    def give_back(self, executor: ThreadPoolExecutor) -> None:
+        """It is idle again."""
+        with self._lock:
+            if len(self._executors) < _IDLE:
+                self._executors.append(executor)
+                return
+        executor.shutdown(wait=False)
+
+    def _reset(self) -> None:
+        self._lock = threading.Lock()
+        self._executors: deque[ThreadPoolExecutor] = deque()
+
+
+def _clean_up() -> None:
+    """What Django does before and after every request."""
+    reset_queries()
+    close_old_connections()
+    close_caches()
+
+
+_idle = _IdleThreads()
