@@ -14,13 +14,14 @@ django_application = get_asgi_application()
 from django.conf import settings  # noqa: E402
 
 from dspyserve.asgi import serve  # noqa: E402
+from dspyserve.lean import lean_api  # noqa: E402
 from dspyserve.websocket.routing import websocket_urlpatterns  # noqa: E402
 from project.loopback import loopback_only  # noqa: E402
 
 application = serve(
     ProtocolTypeRouter(
         {
-            "http": django_application,
+            "http": lean_api(django_application),
             "websocket": AuthMiddlewareStack(URLRouter(websocket_urlpatterns)),
         }
     )
