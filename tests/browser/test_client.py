@@ -1,0 +1,204 @@
+"""`client.js` in a browser, against real servers, through a proxy whose connections break."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from asgiref.sync import sync_to_async
+from playwright.async_api import Page
+
+from dspyserve.events import TERMINAL
+from dspyserve.models import Trace
+from tests.api.conftest import make_key
+from tests.api.test_run import wait_for_trace
+from tests.api.test_stream import check
+from tests.browser.chromium import page_of
+from tests.proxy import Proxy
+from tests.server import Server
+from tests.websocket.test_consumer import session
+
+TRANSPORTS = ["sse", "websocket"]
+SLOW = "@@words=60@@ @@token_delay=0.02@@"
+
+READ = """
+async ({ transport, question, options = {}, client = {}, program = "echo" }) => {
+  const { Client } = await import("/static/dspyserve/client.js");
+  const stream = new Client(client).stream(program, { question }, { transport, ...options });
+  const events = [];
+  try {
+    for await (const event of stream) {
+      events.push(event);
+      window.seen = events.length;
+    }
+    const result = await stream.result.catch((error) => ({ code: error.code }));
+    return { events, result, text: stream.text("answer") };
+  } catch (error) {
+    return { events, error: error.name, code: error.code ?? null };
+  }
+}
+"""
+
+
+@pytest.fixture
+def server(language_model: Any, start_server: Callable[..., Server]) -> Server:
+    # What the two servers do differently, the tests of SSE and of sockets see.
+    return start_server("uvicorn", DSPYSERVE_TESTS_HEARTBEAT="0.2", DSPYSERVE_TESTS_KEEPALIVE="0.2")
+
+
+@pytest.fixture
+def proxy(server: Server) -> Iterator[Proxy]:
+    with Proxy(server.port) as proxy:
+        yield proxy
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_a_stream_from_beginning_to_end(server: Server, transport: str) -> None:
+    async with page_of(server.url) as page:
+        found = await page.evaluate(READ, {"transport": transport, "question": "Grüße 👋 @@words=30@@ @@chunk=3@@"})
+    assert list(check(found["events"]).values()) == [found["text"]]
+    assert found["result"]["outputs"]["answer"] == found["text"]
+    trace = await Trace.objects.aget(pk=found["events"][0]["trace_id"])
+    assert trace.transport == transport
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_a_broken_stream_is_read_on_by_itself(proxy: Proxy, transport: str) -> None:
+    options = {"onDisconnect": "continue"}
+    async with page_of(proxy.url) as page:
+        reading = asyncio.ensure_future(
+            page.evaluate(READ, {"transport": transport, "question": SLOW, "options": options})
+        )
+        for count in (6, 25, 45):
+            await page.wait_for_function("(count) => window.seen >= count", arg=count)
+            assert await asyncio.to_thread(proxy.cut) >= 1
+        found = await reading
+    assert list(check(found["events"]).values()) == [found["result"]["outputs"]["answer"]] == [found["text"]]
+    assert (await Trace.objects.aget()).status == "succeeded"
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_a_broken_stream_that_may_not_continue_fails(proxy: Proxy, transport: str) -> None:
+    async with page_of(proxy.url) as page:
+        reading = asyncio.ensure_future(page.evaluate(READ, {"transport": transport, "question": SLOW}))
+        await page.wait_for_function("() => window.seen >= 6")
+        await asyncio.to_thread(proxy.cut)
+        found = await reading
+    assert found["error"] == "ConnectionError"
+    assert (await sync_to_async(wait_for_trace)("echo")).status == "cancelled"
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_it_cancels_leaves_and_comes_back(server: Server, transport: str) -> None:
+    async with page_of(server.url) as page:
+        events = await page.evaluate(
+            """async ({ transport, question }) => {
+              const { Client } = await import("/static/dspyserve/client.js");
+              const client = new Client();
+              const stream = client.stream("echo", { question }, { transport, onDisconnect: "continue" });
+              const events = [];
+              for await (const event of stream) {
+                events.push(event);
+                if (events.length === 9) break;
+              }
+              const { traceId, lastSeq: after, resumeToken: token } = stream;
+              const again = client.resume(traceId, { transport, after, token, program: "echo" });
+              for await (const event of again) {
+                events.push(event);
+                if (events.length === 15) await again.cancel();
+              }
+              const code = await again.result.catch((error) => error.code);
+              return [...events, code];
+            }""",
+            {"transport": transport, "question": SLOW},
+        )
+    *events, code = events
+    assert code == "cancelled"
+    check(events)
+    assert (events[-1]["type"], events[-1]["reason"]) == ("run_cancelled", "client")
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_problems(server: Server, transport: str) -> None:
+    async with page_of(server.url) as page:
+        cases = {
+            "lm_error": {"question": "@@status=500@@"},
+            "invalid_input": {"question": 3},
+            "program_not_found": {"question": "q", "program": "nobody"},
+            "unauthenticated": {"question": "q", "program": "private"},
+        }
+        found = {}
+        for code, case in cases.items():
+            read = await page.evaluate(READ, {"transport": transport, **case})
+            found[code] = read["result"]["code"] if "result" in read else read["code"]
+            assert sum(event["type"] in TERMINAL for event in read["events"]) == ("result" in read)
+    assert list(found.values()) == list(cases)
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_a_page_of_a_signed_in_user(server: Server, transport: str) -> None:
+    user_id, cookies = await sync_to_async(session)()
+    name, _, value = cookies["Cookie"].partition("=")
+    async with page_of(server.url) as page:
+        own = {"url": server.url, "httpOnly": True}
+        await page.context.add_cookies([{"name": name, "value": value, **own}])  # type: ignore[list-item]
+        await page.context.add_cookies([{"name": "csrftoken", "value": "a" * 32, "url": server.url}])
+        found = await page.evaluate(READ, {"transport": transport, "program": "private", "question": "q"})
+    check(found["events"])
+    trace = await Trace.objects.aget(pk=found["events"][0]["trace_id"])
+    assert trace.user_id == user_id
+
+
+async def test_runs_and_programs_with_a_key(server: Server) -> None:
+    key = await sync_to_async(make_key)("run")
+    async with page_of(server.url) as page:
+        found = await page.evaluate(
+            """async (key) => {
+              const { Client } = await import("/static/dspyserve/client.js");
+              const client = new Client({ key });
+              const options = { sessionId: "s", tags: ["t"], idempotencyKey: "once" };
+              const first = await client.run("private", { question: "q" }, options);
+              const second = await client.run("private", { question: "q" }, options);
+              const failed = await client.run("private", {}).catch((error) => error.problem.errors[0].pointer);
+              const names = (await client.programs()).map((program) => program.name);
+              const schema = (await client.program("private")).input_schema;
+              return { first, second, failed, names, schema };
+            }""",
+            key,
+        )
+    assert found["first"] == found["second"]
+    assert found["failed"] == "/inputs/question"
+    assert "private" in found["names"]
+    assert "question" in found["schema"]["properties"]
+    assert await count_with(session_id="s") == 1
+
+
+async def count_with(**values: Any) -> int:
+    """How many traces have these values."""
+    return await Trace.objects.filter(**values).acount()
+
+
+async def test_a_silent_connection_counts_as_broken(proxy: Proxy, server: Server) -> None:
+    """A stopped process answers nothing and closes nothing."""
+    async with page_of(proxy.url) as page:
+        for transport in TRANSPORTS:
+            options = {"onDisconnect": "continue"}
+            case = {"transport": transport, "question": SLOW, "options": options, "client": {"silence": 600}}
+            await forget(page)
+            reading = asyncio.ensure_future(page.evaluate(READ, case))
+            await page.wait_for_function("() => window.seen >= 6")
+            before = proxy.connections
+            server.process.send_signal(19)  # SIGSTOP
+            await asyncio.sleep(1.2)
+            server.process.send_signal(18)  # SIGCONT
+            found = await reading
+            check(found["events"])
+            assert found["result"]["type"] == "run_end"
+            assert proxy.connections > before
+
+
+async def forget(page: Page) -> None:
+    """What was seen of an earlier stream."""
+    await page.evaluate("() => { window.seen = 0; }")
