@@ -32,7 +32,7 @@ def test_every_close_code_is_documented(code: CloseCode) -> None:
 
 
 @pytest.mark.parametrize(
-    "kind", [events.RUN_START, events.TOKEN, events.FIELD_RESET, events.STATUS, *sorted(events.TERMINAL)]
+    "kind", [events.RUN_START, events.TOKEN, events.FIELD, events.FIELD_RESET, events.STATUS, *sorted(events.TERMINAL)]
 )
 def test_every_event_is_documented(kind: str) -> None:
     assert f"| `{kind}` |" in README

@@ -17,18 +17,31 @@ from typing import Any
 import pytest
 
 from tests.api.conftest import make_key
+from tests.browser.chromium import page_of
+from tests.proxy import Proxy
 from tests.server import Server
 
 ROOT = Path(__file__).resolve().parent.parent
 BLOCK = re.compile(r"^```(python|js)\n(?:#|//) ([^\n]+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 ADDRESS = "127.0.0.1:8000"
+CLIENT = ROOT / "dspyserve/static/dspyserve/client.js"
+SLOW = "@@words=60@@ @@token_delay=0.02@@"
 
 EXAMPLES = {name: code for _, name, code in BLOCK.findall((ROOT / "README.md").read_text())}
 """By the name that stands in the first line of each."""
 
 RUN_HERE = {
     *("settings.py", "urls.py", "asgi.py", "shop/dspy_programs.py"),
-    *("client.py", "chat.py", "client.mjs", "socket.mjs", "in a thread", "on the event loop"),
+    *(
+        "client.py",
+        "socket_client.py",
+        "chat.py",
+        "page.js",
+        "client.mjs",
+        "socket.mjs",
+        "in a thread",
+        "on the event loop",
+    ),
 }
 
 
@@ -100,6 +113,7 @@ def server(language_model: Any, start_server: Callable[..., Server]) -> Server:
 def run_client(name: str, command: list[str], server: Server, directory: Path) -> str:
     """What the example `name` prints, with the server of the test in place of the README's."""
     file = directory / name
+    shutil.copy(CLIENT, directory / "dspyserve.mjs")
     file.write_text(EXAMPLES[name].replace(ADDRESS, f"127.0.0.1:{server.port}"))
     environment = {**os.environ, "DSPYSERVE_KEY": make_key("run", "give_feedback")}
     done = subprocess.run(
@@ -116,7 +130,38 @@ def test_the_python_client(server: Server, tmp_path: Path) -> None:
     assert "Why is the sky blue?" in printed
     assert "And at night?" in printed
     assert Feedback.objects.get().correction == {"answer": "Rayleigh scattering."}
-    assert "Why is the sky blue?" in run_client("chat.py", [sys.executable], server, tmp_path)
+    for name in ("chat.py", "socket_client.py"):
+        assert "Why is the sky blue?" in run_client(name, [sys.executable], server, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["client.py", "socket_client.py"])
+def test_the_python_clients_read_on_where_the_connection_breaks(server: Server, tmp_path: Path, name: str) -> None:
+    with Proxy(server.port) as proxy:
+        code = EXAMPLES[name].replace("And at night?", SLOW).replace("Why is the sky blue?", SLOW)
+        (tmp_path / name).write_text(code.replace(ADDRESS, f"127.0.0.1:{proxy.port}"))
+        environment = {**os.environ, "DSPYSERVE_KEY": make_key("run", "give_feedback"), "PYTHONUNBUFFERED": "1"}
+        command = [sys.executable, str(tmp_path / name)]
+        with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as running:
+            printed = ""
+            for mark in ("reasoning_9 ", "reasoning_39 ", "answer_19 "):
+                printed += read_until(running, mark)
+                assert proxy.cut() >= 1
+            assert running.stdout is not None
+            printed += running.stdout.read()
+        assert running.returncode == 0
+    words = " ".join(f"{field}_{number}" for field in ("reasoning", "answer") for number in range(60))
+    assert words in printed.replace("reasoning_59answer_0", "reasoning_59 answer_0"), "nothing is missing or twice"
+
+
+def read_until(running: subprocess.Popen[str], mark: str) -> str:
+    """What is printed up to `mark`."""
+    assert running.stdout is not None
+    found = ""
+    while not found.endswith(mark):
+        character = running.stdout.read(1)
+        assert character, found
+        found += character
+    return found
 
 
 @pytest.mark.skipif(
@@ -130,3 +175,15 @@ def test_the_javascript_clients(server: Server, tmp_path: Path) -> None:
     printed = run_client("socket.mjs", ["node", "--experimental-websocket"], server, tmp_path)
     assert printed.splitlines()[0] == "run_start"
     assert printed.splitlines()[-1] == "run_end"
+
+
+async def test_the_script_of_a_page(server: Server) -> None:
+    async with page_of(server.url) as page:
+        await page.set_content("<button></button><output></output>")
+        await page.add_script_tag(content=EXAMPLES["page.js"], type="module")
+        # The question comes back in the answer; at the end the trace follows it.
+        found = await page.wait_for_function(
+            "() => /\\([0-9a-f]{32}\\)$/.exec(document.querySelector('output').textContent)"
+        )
+        assert found
+        assert "Why is the sky blue?" in await page.inner_text("output")
