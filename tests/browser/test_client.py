@@ -185,13 +185,14 @@ async def test_a_silent_connection_counts_as_broken(proxy: Proxy, server: Server
     async with page_of(proxy.url) as page:
         for transport in TRANSPORTS:
             options = {"onDisconnect": "continue"}
-            case = {"transport": transport, "question": SLOW, "options": options, "client": {"silence": 600}}
+            # Long enough for a busy machine to begin in: before the first event there is nothing to come back to.
+            case = {"transport": transport, "question": SLOW, "options": options, "client": {"silence": 2_500}}
             await forget(page)
             reading = asyncio.ensure_future(page.evaluate(READ, case))
             await page.wait_for_function("() => window.seen >= 6")
             before = proxy.connections
             server.process.send_signal(19)  # SIGSTOP
-            await asyncio.sleep(1.2)
+            await asyncio.sleep(3.5)
             server.process.send_signal(18)  # SIGCONT
             found = await reading
             check(found["events"])
