@@ -77,6 +77,8 @@ class DspyserveSettings:
     """Requests that one signed-in user may make, likewise."""
     rate_limit_anonymous: str = ""
     """Requests that one address may make without credentials, likewise."""
+    environment: str = ""
+    """Where the process runs, such as `production`: kept with every trace, and a filter of the trace list."""
     callbacks: tuple[str, ...] = ()
     """Dotted paths of DSPy callbacks (instances, or classes without arguments) that every execution gets."""
     trace_commit_timeout: float = 2.0

@@ -27,6 +27,7 @@ FLOORS: Mapping[str, int] = {
     "management": 6,
     "signals": 6,
     "websocket": 6,
+    "reviewing": 5,
     "runs": 5,
     "": 5,
     "execution": 4,

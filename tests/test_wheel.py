@@ -149,7 +149,7 @@ def test_holds_all_that_it_needs_and_nothing_else(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     assert "dspyserve/py.typed" in names
     assert "dspyserve/templates/admin/dspyserve/trace/page.html" in names
-    assert "dspyserve/static/dspyserve/traces.css" in names
+    assert "dspyserve/static/dspyserve/admin/base.css" in names
     assert "dspyserve/migrations/0001_initial.py" in names
     assert {name.split("/")[0].split("-")[0] for name in names} == {"dspyserve"}
 

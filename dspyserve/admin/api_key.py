@@ -82,7 +82,7 @@ class APIKeyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     readonly_fields = ("prefix", "created_at", "last_used_at")
 
     class Media:
-        css = {"all": ["dspyserve/traces.css"]}
+        css = {"all": ["dspyserve/admin/base.css", "dspyserve/admin/api_key.css"]}
 
     def get_fieldsets(self, request: HttpRequest, obj: APIKey | None = None) -> Any:
         """What is only known of a key that is there comes last."""

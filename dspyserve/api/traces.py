@@ -15,13 +15,13 @@ from dspyserve.access.identity import Identity
 from dspyserve.access.permissions import Right, check_may, may, visible_traces
 from dspyserve.api.bodies import read_object
 from dspyserve.api.callers import admit
-from dspyserve.api.feedback import give_feedback
 from dspyserve.api.responses import json_response
 from dspyserve.api.streaming import StreamedBody
 from dspyserve.encoding import encode
 from dspyserve.errors import Fault, InvalidInput, TraceNotFound
 from dspyserve.models import Feedback, Span, Trace
 from dspyserve.problems import problem
+from dspyserve.reviewing.feedback import give_feedback
 from dspyserve.tracing import export
 from dspyserve.tracing.documents import feedback_document, payload_document, span_document, trace_document
 from dspyserve.tracing.search import Cursor, TraceFilter, page, trace_id_of

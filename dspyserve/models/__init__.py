@@ -8,6 +8,8 @@ from dspyserve.models.feedback import Feedback
 from dspyserve.models.idempotency_key import IdempotencyKey
 from dspyserve.models.language_model import LanguageModel
 from dspyserve.models.program import Program, ProgramVersion
+from dspyserve.models.rollup import TraceRollup
+from dspyserve.models.saved_view import SavedView
 from dspyserve.models.trace import Span, SpanPayload, Trace
 
 __all__ = [
@@ -17,7 +19,9 @@ __all__ = [
     "LanguageModel",
     "Program",
     "ProgramVersion",
+    "SavedView",
     "Span",
     "SpanPayload",
     "Trace",
+    "TraceRollup",
 ]

@@ -79,6 +79,7 @@ class Trace(models.Model):
         related_name="+",
         verbose_name=_("API key"),
     )
+    environment = models.CharField(_("environment"), max_length=50, blank=True)
     session_id = models.CharField(_("session"), max_length=200, blank=True)
     batch_id = models.CharField(_("batch"), max_length=32, blank=True)
     linked_trace_id = models.CharField(
@@ -124,6 +125,7 @@ class Trace(models.Model):
         permissions = [
             ("view_payload", _("Can view inputs, outputs and messages of traces")),
             ("export_trace", _("Can export traces")),
+            ("replay_trace", _("Can run traces again with other inputs, language models and versions")),
         ]
         indexes = [
             models.Index(fields=["-started_at", "-id"], name="dspyserve_trace_time"),

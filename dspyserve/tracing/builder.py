@@ -6,6 +6,7 @@ import datetime
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
+from dspyserve.conf import settings
 from dspyserve.events import RUN_START, Event, RunRecord
 from dspyserve.models import Program, Span
 from dspyserve.tracing.rows import TraceRows
@@ -170,6 +171,7 @@ def _trace_row(record: RunRecord, spans: list[_Span], sanitizer: Sanitizer, *, i
         "api_key_id": caller.api_key_id,
         "batch_id": caller.batch_id,
         "linked_trace_id": record.linked_trace_id,
+        "environment": settings().environment[:50],
         "session_id": clean_text(caller.session_id)[:200],
         "request_id": clean_text(caller.request_id)[:200],
         "tags": sanitizer.clean(list(caller.tags)),

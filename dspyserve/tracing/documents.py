@@ -18,6 +18,7 @@ def trace_document(trace: Trace, *, payloads: bool) -> dict[str, Any]:
         "model": trace.model,
         "user_id": None if trace.user_id is None else str(trace.user_id),
         "api_key_id": trace.api_key_id,
+        "environment": trace.environment,
         "session_id": trace.session_id,
         "request_id": trace.request_id,
         "batch_id": trace.batch_id,

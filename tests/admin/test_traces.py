@@ -104,7 +104,7 @@ class TestList:
         assert_found(reviewer, f"?{query}", wanted)
 
     def test_count_is_capped(self, reviewer: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("dspyserve.admin.paginator.CappedPaginator.CAP", 3)
+        monkeypatch.setattr("dspyserve.admin.traces.paginator.CappedPaginator.CAP", 3)
         make_traces(6)
         assert reviewer.get(LIST).context["cl"].paginator.count == 4
 
@@ -165,7 +165,7 @@ class TestPage:
         assert counts[0] == counts[1] <= 6 + authentication, queries.captured_queries
 
     def test_spans_beyond_the_limit_are_stated(self, reviewer: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("dspyserve.admin.span_tree.MAX_SPANS", 2)
+        monkeypatch.setattr("dspyserve.admin.traces.span_tree.MAX_SPANS", 2)
         (trace,) = make_traces(1)
         page = reviewer.get(f"{LIST}{trace.pk}/change/").content.decode()
         assert "1 more spans are not shown" in page

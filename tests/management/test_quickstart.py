@@ -102,7 +102,7 @@ def test_from_nothing_to_a_running_server_and_again(start: Callable[..., Quickst
         css = client.get("/static/admin/css/base.css")
         assert css.status_code == 200
         assert css.headers["content-type"].startswith("text/css")
-        assert client.get("/static/dspyserve/traces.css").status_code == 200
+        assert client.get("/static/dspyserve/admin/base.css").status_code == 200
         assert client.get("/static/nothing.css").status_code == 404
     stream_over_websocket(port)
     assert server.stop() == 0

@@ -5,11 +5,11 @@ from __future__ import annotations
 from functools import cache
 from typing import Any, Final
 
-from dspyserve.api.feedback import OPINIONS
 from dspyserve.conf import settings
 from dspyserve.events import FIELD, FIELD_RESET, RUN_CANCELLED, RUN_ERROR, RUN_START, STATUS, TOKEN
 from dspyserve.models import Trace
 from dspyserve.programs.options import MAX_LABEL
+from dspyserve.reviewing.feedback import OPINIONS
 
 STRING: Final = {"type": "string"}
 NUMBER: Final = {"type": "number"}
@@ -229,6 +229,7 @@ def traces() -> dict[str, Any]:
         "model": STRING,
         "user_id": nullable(STRING),
         "api_key_id": nullable(INTEGER),
+        "environment": STRING,
         "session_id": STRING,
         "request_id": STRING,
         "batch_id": STRING,

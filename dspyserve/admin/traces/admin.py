@@ -18,9 +18,10 @@ from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
 from dspyserve.access.permissions import VIEW_PAYLOAD
-from dspyserve.admin import payloads, span_tree, wording
-from dspyserve.admin.filters import ErrorFilter, ProgramFilter, TransportFilter, WindowFilter
-from dspyserve.admin.paginator import CappedPaginator
+from dspyserve.admin import wording
+from dspyserve.admin.traces import payloads, span_tree
+from dspyserve.admin.traces.filters import ErrorFilter, ProgramFilter, TransportFilter, WindowFilter
+from dspyserve.admin.traces.paginator import CappedPaginator
 from dspyserve.models import Span, SpanPayload, Trace
 from dspyserve.tracing import retention
 from dspyserve.tracing.search import with_text
@@ -65,7 +66,7 @@ class TraceAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     actions = ("delete_traces",)
 
     class Media:
-        css = {"all": ["dspyserve/traces.css"]}
+        css = {"all": ["dspyserve/admin/base.css", "dspyserve/admin/list.css", "dspyserve/admin/trace.css"]}
 
     # Who may
 
@@ -171,6 +172,7 @@ class TraceAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
             **(extra_context or {}),
             "opts": self.opts,
             "title": f"{trace.program_name} · {trace.id.hex}",
+            "crumb": trace.id.hex,
             "has_delete_permission": self.has_delete_permission(request, trace),
             "media": self.media,
         }

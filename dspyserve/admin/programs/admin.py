@@ -86,7 +86,7 @@ class ProgramAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     readonly_fields = ("origin", "inputs", "outputs", "created_at", "updated_at")
 
     class Media:
-        css = {"all": ["dspyserve/traces.css"]}
+        css = {"all": ["dspyserve/admin/base.css"]}
 
     def get_readonly_fields(self, request: HttpRequest, obj: Program | None = None) -> list[str]:
         """A registered program keeps its name."""

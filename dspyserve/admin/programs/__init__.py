@@ -1,0 +1,1 @@
+"""Programs in the admin: what they are, their versions, and trying them out."""
