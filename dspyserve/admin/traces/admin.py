@@ -11,18 +11,16 @@ from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
-from django.utils import timezone
-from django.utils.formats import date_format
 from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
 from dspyserve.access.permissions import VIEW_PAYLOAD
 from dspyserve.admin import wording
-from dspyserve.admin.traces import payloads, span_tree
+from dspyserve.admin.traces import page
 from dspyserve.admin.traces.filters import ErrorFilter, ProgramFilter, TransportFilter, WindowFilter
 from dspyserve.admin.traces.paginator import CappedPaginator
-from dspyserve.models import Span, SpanPayload, Trace
+from dspyserve.models import Trace
 from dspyserve.tracing import retention
 from dspyserve.tracing.search import with_text
 
@@ -100,7 +98,7 @@ class TraceAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     @admin.display(description=_("time"))
     def time(self, trace: Trace) -> Any:
         """When it began."""
-        return _moment(trace.started_at)
+        return page.moment(trace.started_at)
 
     @admin.display(description=_("program"))
     def program_version(self, trace: Trace) -> str:
@@ -168,7 +166,8 @@ class TraceAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
             raise PermissionDenied
         context = {
             **self.admin_site.each_context(request),
-            **_page(trace, request),
+            **page.context(trace, request),
+            "badge": status_badge(trace),
             **(extra_context or {}),
             "opts": self.opts,
             "title": f"{trace.program_name} · {trace.id.hex}",
@@ -223,58 +222,3 @@ class TraceAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 def status_badge(trace: Trace) -> str:
     """Symbol, word and class."""
     return wording.badge(trace.status, SYMBOLS.get(Trace.Status(trace.status), ""), trace.get_status_display())
-
-
-def _page(trace: Trace, request: HttpRequest) -> dict[str, Any]:
-    spans = list(trace.spans.order_by("sequence")[: span_tree.MAX_SPANS + 1])
-    rows = span_tree.rows(trace, spans[: span_tree.MAX_SPANS])
-    may_read = request.user.has_perm(VIEW_PAYLOAD)
-    chosen = next((row.span for row in rows if row.span.span_id == request.GET.get("span")), None)
-    root = rows[0].span if rows else None
-    run = _payload(root) if may_read and root is not None else None
-    payload = (run if chosen == root else _payload(chosen)) if may_read and chosen is not None else None
-    return {
-        "trace": trace,
-        "badge": status_badge(trace),
-        "facts": _facts(trace),
-        "rows": rows,
-        "hidden_spans": max(trace.span_count - len(rows), 0),
-        "may_read": may_read,
-        "inputs": payloads.fields(run.inputs) if run else [],
-        "outputs": payloads.fields(run.outputs) if run else [],
-        "chosen": chosen,
-        "messages_of_span": payloads.messages(payload) if payload else [],
-        "sections": payloads.sections(payload) if payload else [],
-        "width": span_tree.WIDTH,
-    }
-
-
-def _moment(time: Any) -> str:
-    return date_format(timezone.localtime(time), "Y-m-d H:i:s")
-
-
-def _payload(span: Span) -> SpanPayload | None:
-    return SpanPayload.objects.filter(pk=span.pk).first()
-
-
-def _facts(trace: Trace) -> list[tuple[Any, Any]]:
-    facts = [
-        (_("Duration"), wording.duration(trace.duration_ms)),
-        (_("First token"), wording.duration(trace.first_token_ms)),
-        (_("Tokens"), wording.tokens(trace.input_tokens, trace.output_tokens)),
-        (_("Cost"), wording.cost(trace.cost)),
-        (_("Model"), trace.model),
-        (_("LM calls"), trace.lm_calls),
-        (_("Spans"), trace.span_count),
-        (_("Errors"), trace.error_count),
-        (_("Started"), _moment(trace.started_at)),
-        (_("Transport"), Trace.Transport(trace.transport).label if trace.transport in Trace.Transport else ""),
-        (_("User"), trace.user),
-        (_("Session"), trace.session_id),
-        (_("Tags"), ", ".join(map(str, trace.tags))),
-        (_("Request"), trace.request_id),
-        (_("API key"), trace.api_key),
-        (_("Batch"), trace.batch_id),
-        (_("Linked trace"), trace.linked_trace_id),
-    ]
-    return [(name, value) for name, value in facts if value not in (None, "")]
