@@ -103,8 +103,8 @@ def start_server(transactional_db: None) -> Iterator[Callable[..., Server]]:
     """Start servers in processes of their own, on the test's database; they are stopped after the test."""
     servers: list[Server] = []
 
-    def start(kind: str = "daphne", **environment: str) -> Server:
-        servers.append(Server(kind, environment))
+    def start(kind: str = "daphne", *, is_forked: bool = True, **environment: str) -> Server:
+        servers.append(Server(kind, environment, is_forked=is_forked))
         return servers[-1]
 
     yield start

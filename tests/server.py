@@ -14,33 +14,34 @@ from pathlib import Path
 
 import httpx
 
-ROOT = Path(__file__).resolve().parent.parent
+from tests.forked import ROOT, Forked
 
 
 class Server:
     """Daphne or uvicorn, serving the example deployment with the tests' programs on the current test database."""
 
-    def __init__(self, kind: str = "daphne", environment: dict[str, str] | None = None) -> None:
-        """`kind` is `daphne` or `uvicorn`; the constructor returns when the server answers."""
+    def __init__(
+        self, kind: str = "daphne", environment: dict[str, str] | None = None, *, is_forked: bool = True
+    ) -> None:
+        """`kind` is `daphne` or `uvicorn`; the constructor returns when the server answers.
+
+        Forked from a process in which the libraries are loaded, or started by itself as in production.
+        """
         from django.db import connection
 
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         directory = os.environ["DSPYSERVE_TESTS_DIRECTORY"]
         self.log_file = tempfile.NamedTemporaryFile(dir=directory, suffix=".log", delete=False)  # noqa: SIM115
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", *_command(kind, self.port)],
-            cwd=ROOT,
-            env={
-                **os.environ,
-                "DJANGO_SETTINGS_MODULE": "tests.settings",
-                "DSPYSERVE_TESTS_DATABASE": str(connection.settings_dict["NAME"]),
-                "PYTHONUNBUFFERED": "1",
-                **(environment or {}),
-            },
-            stdout=self.log_file,
-            stderr=subprocess.STDOUT,
-        )
+        environment = {
+            **os.environ,
+            "DJANGO_SETTINGS_MODULE": "tests.settings",
+            "DSPYSERVE_TESTS_DATABASE": str(connection.settings_dict["NAME"]),
+            "PYTHONUNBUFFERED": "1",
+            **(environment or {}),
+        }
+        start = _forked if is_forked else _executed
+        self.process = start(_command(kind, self.port), environment, self.log_file.fileno())
         self._wait_until_ready()
 
     @property
@@ -85,6 +86,15 @@ class Server:
             except httpx.HTTPError:
                 time.sleep(0.1)
         raise RuntimeError(f"the server did not start:\n{self.log}")
+
+
+def _forked(command: list[str], environment: dict[str, str], output: int) -> Forked:
+    return Forked(*command, environment=environment, output=output)
+
+
+def _executed(command: list[str], environment: dict[str, str], output: int) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", *command]
+    return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT)
 
 
 def _command(kind: str, port: int) -> list[str]:

@@ -94,6 +94,13 @@ class TestKill:
 
 
 class TestTerminate:
+    @pytest.fixture
+    def server(
+        self, language_model: Any, start_server: Callable[..., Server], request: pytest.FixtureRequest
+    ) -> Server:
+        # Started as in production: this is about the way to the very end of such a process.
+        return start_server(getattr(request, "param", "daphne"), is_forked=False)
+
     @pytest.mark.parametrize("server", ["daphne", "uvicorn"], indirect=True)
     def test_executions_under_way_finish(self, server: Server) -> None:
         with ThreadPoolExecutor(8) as pool:
@@ -110,7 +117,7 @@ class TestTerminate:
         self, language_model: Any, start_server: Callable[..., Server], kind: str
     ) -> None:
         Program.objects.filter(name="sleeper").update(timeout=60)
-        server = start_server(kind, DSPYSERVE_TESTS_GRACE="1")
+        server = start_server(kind, is_forked=False, DSPYSERVE_TESTS_GRACE="1")
         with ThreadPoolExecutor(8) as pool:
             rest = [pool.submit(server.run, "sleeper", seconds=50) for _ in range(2)]
             sse = [pool.submit(read_sse, server) for _ in range(2)]

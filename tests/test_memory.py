@@ -23,7 +23,7 @@ ALLOWED = 1.10
 def test_memory_stays_flat(
     start_server: Callable[..., Server], program: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    server = start_server()
+    server = start_server(is_forked=False)
     asyncio.run(call(server, program, FIRST))
     first = server.rss()
     asyncio.run(call(server, program, LAST - FIRST))

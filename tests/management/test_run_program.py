@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,8 +14,8 @@ from django.core.management import call_command
 from django.core.management.base import CommandError
 
 from dspyserve.models import Program, Trace
+from tests.forked import Forked
 from tests.load.openai_server import OpenAIServer
-from tests.server import ROOT
 
 Command = Callable[..., str]
 
@@ -160,30 +159,32 @@ class TestErrors:
 @pytest.mark.parametrize("program", ["echo", "threaded"])
 @pytest.mark.parametrize("form", [[], ["--json"], ["--stream"], ["--stream", "--json"]])
 def test_ctrl_c_cancels_and_leaves_the_trace(
-    process_environment: dict[str, str], language_model: Any, provider: OpenAIServer, program: str, form: list[str]
+    process_environment: dict[str, str],
+    language_model: Any,
+    provider: OpenAIServer,
+    tmp_path: Path,
+    program: str,
+    form: list[str],
 ) -> None:
-    process = subprocess.Popen(
-        [sys.executable, "manage.py", "run_program", program, "question=@@hang=1@@", *form],
-        cwd=ROOT,
-        env=process_environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    with process:
+    command = ["run_program", program, "question=@@hang=1@@", *form]
+    with (tmp_path / "out").open("w+") as output, (tmp_path / "err").open("w+") as errors:
+        process = Forked(
+            "django", *command, environment=process_environment, output=output.fileno(), errors=errors.fileno()
+        )
         try:
             wait_for_request(provider, process)
             process.send_signal(signal.SIGINT)
-            out, err = process.communicate(timeout=30)
+            process.wait(30)
         finally:
             process.kill()
+        out, err = [Path(file.name).read_text() for file in (output, errors)]
     assert process.returncode == 130, err
     assert "Traceback" not in err
     assert "cancelled" in (out.splitlines()[-1] if "--json" in form else err)
     assert Trace.objects.get().status == Trace.Status.CANCELLED
 
 
-def wait_for_request(provider: OpenAIServer, process: subprocess.Popen[str]) -> None:
+def wait_for_request(provider: OpenAIServer, process: Forked) -> None:
     """Wait until the program's first call is at the provider."""
     end = time.monotonic() + 60
     while not provider.in_flight and process.poll() is None and time.monotonic() < end:
