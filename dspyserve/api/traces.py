@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import AsyncIterator, Mapping
+import re
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any, Final
 
 from asgiref.sync import sync_to_async
@@ -24,12 +25,13 @@ from dspyserve.problems import problem
 from dspyserve.reviewing.feedback import give_feedback
 from dspyserve.tracing import export
 from dspyserve.tracing.documents import feedback_document, payload_document, span_document, trace_document
-from dspyserve.tracing.search import Cursor, TraceFilter, page, trace_id_of
+from dspyserve.tracing.search import Cursor, Limit, Opinion, TraceFilter, page, trace_id_of
 
 router = Router()
 
 PAGE: Final = 50
 MAX_PAGE: Final = 200
+MAX_AMOUNT: Final = 999_999_999
 MAX_SPANS: Final = 2_000
 """Spans that one answer holds; `span_count` tells how many there are."""
 
@@ -135,13 +137,15 @@ def _span(identity: Identity, trace_id: str, span_id: str) -> dict[str, Any]:
 
 
 def _filter(query: Mapping[str, str]) -> TraceFilter:
-    faults, values = [], {}
+    faults: list[Fault] = []
+    values: dict[str, Any] = {}
     for name, text in query.items():
-        reader = FILTERS.get(name)
         try:
-            if reader is None:
+            if name not in FILTERS:
                 raise ValueError("Not a filter.")
-            values["text" if name == "q" else name] = reader(text)
+            field, reader = FILTERS[name]
+            value = reader(text)
+            values[field] = (*values.get(field, ()), *value) if isinstance(value, tuple) else value
         except ValueError as error:
             faults.append(Fault(f"/query/{name[:100]}", str(error)))
     if faults:
@@ -202,19 +206,59 @@ def _one_of(values: list[str]) -> Any:
     return read
 
 
-FILTERS: Final = {
-    "program": _text,
-    "version": _number,
-    "status": _one_of(Trace.Status.values),
-    "transport": _one_of(Trace.Transport.values),
-    "model": _text,
-    "has_errors": _truth,
-    "has_feedback": _truth,
-    "session_id": _text,
-    "batch_id": _text,
-    "tag": _text,
-    "since": _moment,
-    "until": _moment,
-    "q": _text,
+def _listed(text: str) -> tuple[str, ...]:
+    return (_text(text),)
+
+
+def _entry(text: str) -> tuple[tuple[str, str], ...]:
+    key, sign, value = _text(text).partition("=")
+    if not (key and sign):
+        raise ValueError("A name and a value such as tenant=acme are needed.")
+    return ((key, value),)
+
+
+def _opinion(text: str) -> tuple[Opinion, ...]:
+    return (Opinion(_text(text)),)
+
+
+_AMOUNT: Final = re.compile(r"-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?", re.ASCII)
+
+
+def _limit(measure: str, operator: str) -> Any:
+    def read(text: str) -> tuple[Limit, ...]:
+        if not (_AMOUNT.fullmatch(text) and 0 <= float(text) <= MAX_AMOUNT):
+            raise ValueError(f"A number from 0 to {MAX_AMOUNT} is needed.")
+        return (Limit(measure, operator, float(text)),)
+
+    return read
+
+
+FILTERS: Final[Mapping[str, tuple[str, Callable[[str], Any]]]] = {
+    "program": ("program", _text),
+    "version": ("version", _number),
+    "status": ("status", _one_of(Trace.Status.values)),
+    "transport": ("transport", _one_of(Trace.Transport.values)),
+    "model": ("model", _text),
+    "environment": ("environment", _text),
+    "error_type": ("error_type", _text),
+    "has_errors": ("has_errors", _truth),
+    "has_feedback": ("has_feedback", _truth),
+    "is_reviewed": ("is_reviewed", _truth),
+    "feedback": ("opinions", _opinion),
+    "session_id": ("session_id", _text),
+    "batch_id": ("batch_id", _text),
+    "user": ("user", _text),
+    "api_key": ("api_key", _text),
+    "tag": ("tags", _listed),
+    "metadata": ("metadata", _entry),
+    "min_duration_ms": ("limits", _limit("duration", ">=")),
+    "max_duration_ms": ("limits", _limit("duration", "<=")),
+    "min_tokens": ("limits", _limit("tokens", ">=")),
+    "max_tokens": ("limits", _limit("tokens", "<=")),
+    "min_cost": ("limits", _limit("cost", ">=")),
+    "max_cost": ("limits", _limit("cost", "<=")),
+    "since": ("since", _moment),
+    "until": ("until", _moment),
+    "q": ("texts", _listed),
 }
-"""The parameters of the list and of the export."""
+"""The parameters of the list and of the export: the field of the filter that each fills, and how it is read."""

@@ -22,6 +22,14 @@ class Migration(migrations.Migration):
             name='environment',
             field=models.CharField(blank=True, max_length=50, verbose_name='environment'),
         ),
+        migrations.AddIndex(
+            model_name='trace',
+            index=models.Index(fields=['program_name', '-started_at', '-id'], name='dspyserve_trace_name'),
+        ),
+        migrations.AddIndex(
+            model_name='span',
+            index=models.Index(fields=['span_id'], name='dspyserve_span_id'),
+        ),
         migrations.CreateModel(
             name='TraceRollup',
             fields=[

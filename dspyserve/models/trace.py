@@ -130,6 +130,7 @@ class Trace(models.Model):
         indexes = [
             models.Index(fields=["-started_at", "-id"], name="dspyserve_trace_time"),
             models.Index(fields=["program", "-started_at", "-id"], name="dspyserve_trace_program"),
+            models.Index(fields=["program_name", "-started_at", "-id"], name="dspyserve_trace_name"),
             models.Index(
                 fields=["-started_at", "-id"], condition=~Q(status="succeeded"), name="dspyserve_trace_failures"
             ),
@@ -182,6 +183,7 @@ class Span(models.Model):
         verbose_name_plural = _("spans")
         ordering = ["trace", "sequence"]
         constraints = [models.UniqueConstraint(fields=["trace", "sequence"], name="dspyserve_span_sequence")]
+        indexes = [models.Index(fields=["span_id"], name="dspyserve_span_id")]
 
     def __str__(self) -> str:
         return f"{self.kind} {self.name}"

@@ -8,78 +8,189 @@ import uuid
 from dataclasses import dataclass
 from typing import Any, Final
 
-from django.db.models import Exists, OuterRef, Q, QuerySet
+from django.contrib.auth import get_user_model
+from django.core.exceptions import ValidationError
+from django.db.models import Exists, F, Model, OuterRef, Q, QuerySet, Subquery, Value
+from django.db.models.functions import Coalesce
+from django.db.models.lookups import Exact, GreaterThan, GreaterThanOrEqual, LessThan, LessThanOrEqual
 from django.utils import timezone
 
-from dspyserve.models import Feedback, Trace
+from dspyserve.models import APIKey, Feedback, Span, Trace
+from dspyserve.tracing.json_conditions import HasElement, HasEntry
 
 TEXT_WINDOW: Final = datetime.timedelta(days=7)
 """How far back a text is searched where nothing is said: without a window it would read the whole table."""
 
+ANY_TIME: Final = "any"
+WINDOW: Final = re.compile("([1-9][0-9]{0,3})([mhd])")
+"""How a time window up to now is written: minutes, hours or days. `any` is the one without a beginning."""
+
+OPERATORS: Final = {">=": "gte", "<=": "lte", ">": "gt", "<": "lt", "=": "exact"}
+"""How two numbers compare, and what Django calls it."""
+
+MEASURES: Final = {
+    "duration": "duration_ms",
+    "first_token": "first_token_ms",
+    "tokens": "tokens",
+    "cost": "cost",
+    "spans": "span_count",
+    "errors": "error_count",
+    "calls": "lm_calls",
+}
+"""What can be limited, and the column that holds it. `tokens` is input and output together."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """What a number of a trace must be, such as `duration > 2000.0`: milliseconds, tokens, US dollars, or a count.
+
+    A trace where the number is unknown is not found.
+    """
+
+    measure: str
+    operator: str
+    value: float
+
+
+@dataclass(frozen=True, slots=True)
+class Opinion:
+    """Feedback of this name; where there is an operator, with a score that compares so, or with this very label."""
+
+    name: str
+    operator: str = ""
+    value: float | str = ""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TraceFilter:
-    """Which traces are wanted; what is None does not matter."""
+    """Which traces are wanted; what is None or empty does not matter.
+
+    `user` is a user's name or primary key, `api_key` a key's name, prefix or primary key, `model_prefix` how the model
+    begins. Every one of `tags`, `metadata`, `opinions`, `limits` and `texts` must hold, and none of `excluded`.
+    `is_reviewed` is whether a person or a key has said something. `window` is a time up to now, such as `24h`, or
+    `any`; `since` and `until` say more than it.
+    """
 
     program: str | None = None
     version: int | None = None
     status: str | None = None
     transport: str | None = None
     model: str | None = None
+    model_prefix: str | None = None
+    environment: str | None = None
+    error_type: str | None = None
     has_errors: bool | None = None
     has_feedback: bool | None = None
+    is_reviewed: bool | None = None
     session_id: str | None = None
     batch_id: str | None = None
-    user_id: Any = None
-    tag: str | None = None
+    user: str | None = None
+    api_key: str | None = None
+    tags: tuple[str, ...] = ()
+    metadata: tuple[tuple[str, str], ...] = ()
+    opinions: tuple[Opinion, ...] = ()
+    limits: tuple[Limit, ...] = ()
+    window: str | None = None
     since: datetime.datetime | None = None
     until: datetime.datetime | None = None
-    text: str | None = None
+    texts: tuple[str, ...] = ()
+    excluded: tuple[TraceFilter, ...] = ()
+
+    @property
+    def names_something(self) -> bool:
+        """Whether it asks for one thing by its id, found at any time: a trace, a span, a batch or a session."""
+        by_id = any(trace_id_of(text) or span_id_of(text) for text in self.texts)
+        return by_id or self.session_id is not None or self.batch_id is not None
 
     def apply(self, traces: QuerySet[Trace], *, payloads: bool) -> QuerySet[Trace]:
         """Those of `traces` that are wanted; `payloads` is whether texts of inputs and outputs may be searched."""
+        return traces.filter(self._condition(payloads=payloads))
+
+    def _condition(self, *, payloads: bool) -> Q:
+        condition = self._columns() & self._callers() & self._feedback()
+        if self.model_prefix is not None:
+            condition &= Q(model__startswith=self.model_prefix)
+        if self.has_errors is not None:
+            condition &= Q(error_count__gt=0) if self.has_errors else Q(error_count=0)
+        for tag in self.tags:
+            condition &= Q(HasElement("tags", tag))
+        for key, value in self.metadata:
+            condition &= Q(HasEntry("metadata", key, value))
+        for limit in self.limits:
+            condition &= _within(limit)
+        for text in self.texts:
+            condition &= with_text(text, payloads=payloads)
+        for unwanted in self.excluded:
+            condition &= ~unwanted._condition(payloads=payloads)
+        return condition
+
+    def _columns(self) -> Q:
         columns = {
             "program_name": self.program,
             "version_number": self.version,
             "status": self.status,
             "transport": self.transport,
             "model": self.model,
+            "environment": self.environment,
+            "error_type": self.error_type,
             "session_id": self.session_id,
             "batch_id": self.batch_id,
-            "user_id": self.user_id,
             "started_at__gte": self._since(),
             "started_at__lt": self.until,
         }
-        traces = traces.filter(**{name: value for name, value in columns.items() if value is not None})
+        condition = Q(**{name: value for name, value in columns.items() if value is not None})
+        # What the conditions of partial indexes are is said once more: not every database concludes it.
         for name in ("session_id", "batch_id"):
             if columns[name]:
-                # Said once more, because their indexes leave the empty ones out.
-                traces = traces.exclude(**{name: ""})
-        if self.has_errors is not None:
-            traces = traces.filter(error_count__gt=0) if self.has_errors else traces.filter(error_count=0)
+                condition &= ~Q(**{name: ""})
+        if self.status not in (None, Trace.Status.SUCCEEDED):
+            condition &= ~Q(status=Trace.Status.SUCCEEDED.value)
+        return condition
+
+    def _callers(self) -> Q:
+        condition = Q()
+        if self.user is not None:
+            condition &= Q(user_id=_user(self.user))
+        if self.api_key is not None:
+            names = Q(name=self.api_key) | Q(prefix=self.api_key)
+            if (pk := _pk(APIKey, self.api_key)) is not None:
+                names |= Q(pk=pk)
+            condition &= Q(api_key_id__in=APIKey.objects.filter(names).values("pk"))
+        return condition
+
+    def _feedback(self) -> Q:
+        condition = Q()
         if self.has_feedback is not None:
-            opinions = Exists(Feedback.objects.filter(trace=OuterRef("pk")))
-            traces = traces.filter(opinions if self.has_feedback else ~opinions)
-        if self.tag is not None:
-            # No JSON operator finds an element on every database; as text, an element stands between quotes.
-            traces = traces.filter(tags__icontains=f'"{self.tag}"')
-        return with_text(traces, self.text, payloads=payloads) if self.text else traces
+            condition &= _with_feedback(Q()) if self.has_feedback else ~_with_feedback(Q())
+        if self.is_reviewed is not None:
+            # The author stays when the user or the key is deleted.
+            by_somebody = _with_feedback(Q(author__startswith="user:") | Q(author__startswith="key:"))
+            condition &= by_somebody if self.is_reviewed else ~by_somebody
+        for opinion in self.opinions:
+            condition &= _with_feedback(_saying(opinion))
+        return condition
 
     def _since(self) -> datetime.datetime | None:
-        is_text = self.text is not None and trace_id_of(self.text) is None
-        return timezone.now() - TEXT_WINDOW if is_text and self.since is None else self.since
+        if self.since is not None:
+            return self.since
+        if self.window is not None:
+            return None if self.window == ANY_TIME else timezone.now() - length_of(self.window)
+        is_text = any(trace_id_of(text) is None and span_id_of(text) is None for text in self.texts)
+        return timezone.now() - TEXT_WINDOW if is_text else None
 
 
-def with_text(traces: QuerySet[Trace], text: str, *, payloads: bool) -> QuerySet[Trace]:
-    """The trace or the batch of this id, or the traces whose session or error holds it; with `payloads` also those
-    whose inputs or outputs do.
+def with_text(text: str, *, payloads: bool) -> Q:
+    """The trace or the batch of this id, the trace of this span, or the traces whose session or error holds the text;
+    with `payloads` also those whose inputs or outputs do.
     """
     if (found := trace_id_of(text)) is not None:
-        return traces.filter(Q(pk=found) | Q(batch_id=found.hex) & ~Q(batch_id=""))
+        return Q(pk=found) | Q(batch_id=found.hex) & ~Q(batch_id="")
+    if (span := span_id_of(text)) is not None:
+        return Q(pk__in=Span.objects.filter(span_id=span).values("trace_id"))
     condition = Q(session_id__icontains=text) | Q(error_type__icontains=text)
     for column in ("input_preview", "output_preview", "error_message") if payloads else ():
         condition |= Q(**{f"{column}__icontains": text})
-    return traces.filter(condition)
+    return condition
 
 
 def trace_id_of(text: str) -> uuid.UUID | None:
@@ -87,6 +198,70 @@ def trace_id_of(text: str) -> uuid.UUID | None:
     try:
         return uuid.UUID(text.strip())
     except ValueError:
+        return None
+
+
+def span_id_of(text: str) -> str | None:
+    """The span id that `text` is: 16 hex digits."""
+    return text.strip().lower() if re.fullmatch("[0-9a-fA-F]{16}", text.strip()) else None
+
+
+def length_of(window: str) -> datetime.timedelta:
+    """How long a window such as `90m`, `24h` or `7d` is.
+
+    Raises:
+        ValueError: it is none.
+    """
+    match = WINDOW.fullmatch(window)
+    if match is None:
+        raise ValueError(f"{window!r} is not a time such as 90m, 24h or 7d")
+    unit = {"m": "minutes", "h": "hours", "d": "days"}[match[2]]
+    return datetime.timedelta(**{unit: int(match[1])})
+
+
+_COMPARISONS: Final = {
+    ">=": GreaterThanOrEqual,
+    "<=": LessThanOrEqual,
+    ">": GreaterThan,
+    "<": LessThan,
+    "=": Exact,
+}
+
+
+def _within(limit: Limit) -> Q:
+    name = f"{MEASURES[limit.measure]}__{OPERATORS[limit.operator]}"
+    if limit.measure != "tokens":
+        return Q(**{name: limit.value})
+    total = Coalesce(F("input_tokens"), 0) + Coalesce(F("output_tokens"), 0)
+    is_known = Q(input_tokens__isnull=False) | Q(output_tokens__isnull=False)
+    return is_known & Q(_COMPARISONS[limit.operator](total, limit.value))
+
+
+def _with_feedback(condition: Q) -> Q:
+    return Q(Exists(Feedback.objects.filter(condition, trace=OuterRef("pk"))))
+
+
+def _saying(opinion: Opinion) -> Q:
+    name = Q(name=opinion.name)
+    if not opinion.operator:
+        return name
+    if isinstance(opinion.value, str):
+        return name & Q(label=opinion.value)
+    return name & Q(**{f"score__{OPERATORS[opinion.operator]}": opinion.value})
+
+
+def _user(text: str) -> Any:
+    # One value rather than a set, so that the index gives the rows in their order.
+    model = get_user_model()
+    named = Subquery(model._default_manager.filter(**{model.USERNAME_FIELD: text}).values("pk")[:1])
+    pk = _pk(model, text)
+    return named if pk is None else Coalesce(named, Value(pk, output_field=model._meta.pk))
+
+
+def _pk(model: type[Model], text: str) -> Any:
+    try:
+        return model._meta.pk.clean(text, None)
+    except ValidationError:
         return None
 
 
@@ -98,13 +273,18 @@ CURSOR: Final = "^([0-9]{1,16})-([0-9a-f]{32})$"
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """The last row of a page, after which the next one begins."""
+    """A row of a page, next to which another page begins."""
 
     started_at: datetime.datetime
     trace_id: uuid.UUID
 
     def __str__(self) -> str:
         return f"{(self.started_at - _EPOCH) // _MICROSECOND}-{self.trace_id.hex}"
+
+    @classmethod
+    def of(cls, trace: Trace) -> Cursor:
+        """The place of `trace`."""
+        return cls(trace.started_at, trace.pk)
 
     @classmethod
     def parse(cls, text: str) -> Cursor:
@@ -119,12 +299,40 @@ class Cursor:
         return cls(_EPOCH + int(match[1]) * _MICROSECOND, uuid.UUID(match[2]))
 
 
+def older(traces: QuerySet[Trace], than: Cursor) -> QuerySet[Trace]:
+    """Those of `traces` that come after this place in the list, the nearest first."""
+    # In this form every database goes straight to the place in the index, and reads on from there.
+    beyond = Q(started_at__lt=than.started_at) | Q(pk__lt=than.trace_id)
+    return traces.filter(beyond, started_at__lte=than.started_at).order_by("-started_at", "-pk")
+
+
+def newer(traces: QuerySet[Trace], than: Cursor) -> QuerySet[Trace]:
+    """Those of `traces` that come before this place in the list, the nearest first."""
+    beyond = Q(started_at__gt=than.started_at) | Q(pk__gt=than.trace_id)
+    return traces.filter(beyond, started_at__gte=than.started_at).order_by("started_at", "pk")
+
+
 def page(traces: QuerySet[Trace], after: Cursor | None, size: int) -> tuple[list[Trace], Cursor | None]:
     """At most `size` of `traces`, the newest first, and the cursor of the next page where there is one."""
-    if after is not None:
-        # In this form every database goes straight to the place in the index, and reads on from there.
-        before = Q(started_at__lt=after.started_at) | Q(pk__lt=after.trace_id)
-        traces = traces.filter(before, started_at__lte=after.started_at)
-    rows = list(traces.order_by("-started_at", "-pk")[: size + 1])
-    last = rows[size - 1] if len(rows) > size else None
-    return rows[:size], Cursor(last.started_at, last.pk) if last is not None else None
+    found = traces.order_by("-started_at", "-pk") if after is None else older(traces, after)
+    rows = list(found[: size + 1])
+    return rows[:size], Cursor.of(rows[size - 1]) if len(rows) > size else None
+
+
+def page_before(traces: QuerySet[Trace], before: Cursor, size: int) -> tuple[list[Trace], Cursor | None]:
+    """At most `size` of `traces` next before this place, the newest first, and the cursor of the page before them
+    where there is one.
+    """
+    rows = list(newer(traces, before)[: size + 1])
+    return rows[:size][::-1], Cursor.of(rows[size - 1]) if len(rows) > size else None
+
+
+def neighbours(traces: QuerySet[Trace], trace: Trace) -> tuple[Trace | None, Trace | None]:
+    """The next newer and the next older of `traces`, whether `trace` is one of them or not."""
+    place = Cursor.of(trace)
+    return newer(traces, place).first(), older(traces, place).first()
+
+
+def count_up_to(traces: QuerySet[Trace], cap: int) -> int:
+    """How many there are, at most one above `cap`: a full count of a million rows costs more than a page."""
+    return traces.order_by()[: cap + 1].count()

@@ -168,7 +168,7 @@ class TestList:
         [
             ({"session_id": "s"}, "dspyserve_trace_session"),
             ({"batch_id": "b"}, "dspyserve_trace_batch"),
-            ({"text": uuid.UUID(int=77).hex}, "dspyserve_trace_batch"),
+            ({"texts": (uuid.UUID(int=77).hex,)}, "dspyserve_trace_batch"),
             ({"status": "failed"}, "dspyserve_trace_"),
             ({}, "dspyserve_trace_time"),
         ],

@@ -93,7 +93,7 @@ class TraceAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         """By id first; by text only within the time window, and only for those who may see texts."""
         term = search_term.strip()
         payloads = request.user.has_perm(VIEW_PAYLOAD)
-        return (with_text(queryset, term, payloads=payloads) if term else queryset), False
+        return (queryset.filter(with_text(term, payloads=payloads)) if term else queryset), False
 
     @admin.display(description=_("time"))
     def time(self, trace: Trace) -> Any:

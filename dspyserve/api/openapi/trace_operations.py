@@ -6,25 +6,38 @@ from typing import Any, Final
 
 from dspyserve.api.openapi.components import ref
 from dspyserve.api.openapi.operations import PROBLEMS, Operations, answer, body
-from dspyserve.api.traces import FILTERS, MAX_PAGE, PAGE
+from dspyserve.api.traces import FILTERS, MAX_AMOUNT, MAX_PAGE, PAGE
 from dspyserve.models import Trace
 from dspyserve.tracing.search import CURSOR
 
 _TEXT: Final = {"type": "string", "maxLength": 500, "pattern": "^[^\\u0000]*$"}
+_AMOUNT: Final = {"type": "number", "minimum": 0, "maximum": MAX_AMOUNT}
 _SCHEMAS: Final[dict[str, dict[str, Any]]] = {
     "version": {"type": "integer", "minimum": 0, "maximum": 999_999_999},
     "status": {"type": "string", "enum": Trace.Status.values},
     "transport": {"type": "string", "enum": Trace.Transport.values},
     "has_errors": {"type": "boolean"},
     "has_feedback": {"type": "boolean"},
+    "is_reviewed": {"type": "boolean"},
+    "metadata": {"type": "string", "maxLength": 500, "pattern": "^[^=\\u0000]+=[^\\u0000]*$"},
+    **{f"{end}_{measure}": _AMOUNT for end in ("min", "max") for measure in ("duration_ms", "tokens", "cost")},
     "since": {"type": "string", "format": "date-time"},
     "until": {"type": "string", "format": "date-time"},
 }
 _DESCRIPTIONS: Final = {
+    "is_reviewed": "Whether a person or an API key has given feedback.",
+    "feedback": "With feedback of this name.",
+    "user": "A user's name or id.",
+    "api_key": "The name, prefix or id of an API key.",
+    "metadata": "A name and its value, such as `tenant=acme`.",
+    "min_tokens": "Input and output together.",
+    "max_tokens": "Likewise.",
+    "min_cost": "US dollars; traces of unknown cost are left out.",
+    "max_cost": "Likewise.",
     "since": "The time from which on; included.",
     "until": "The time up to which; not included.",
-    "q": "A trace id, or text in sessions, errors and, where you may see them, inputs and outputs; of the last seven "
-    "days unless `since` says otherwise.",
+    "q": "The id of a trace, a batch or a span, or text in sessions, errors and, where you may see them, inputs and "
+    "outputs; of the last seven days unless `since` says otherwise.",
 }
 
 
