@@ -25,9 +25,9 @@ def held(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
     """Commits wait until this is set."""
     go_on, insert = threading.Event(), store.insert
 
-    def wait(batch: Any) -> None:
+    def wait(batch: Any, *tally: Any) -> None:
         go_on.wait(20)
-        insert(batch)
+        insert(batch, *tally)
 
     monkeypatch.setattr(store, "insert", wait)
     yield go_on

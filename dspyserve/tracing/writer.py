@@ -13,12 +13,14 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass, field
+from functools import partial
 
 from django.db import connections
 
 from dspyserve.conf import settings
 from dspyserve.tracing import spool, store
 from dspyserve.tracing.rows import TraceRows
+from dspyserve.tracing.tally import Tally
 
 logger = logging.getLogger(__name__)
 
@@ -149,9 +151,11 @@ class TraceWriter:
 
     def _work(self) -> None:
         thread = threading.current_thread()
+        # Of this thread alone: one that hangs in the database may still commit when another has taken over.
+        tally = Tally()
         try:
-            self._restore()
-            while self._take(thread) and self._commit_batch():
+            self._restore(tally)
+            while self._take(thread) and self._commit_batch(tally):
                 pass
         finally:
             connections[store.database()].close()
@@ -168,12 +172,12 @@ class TraceWriter:
             self._batch = [self._queue.popleft() for _ in range(min(len(self._queue), settings().trace_batch))]
             return True
 
-    def _commit_batch(self) -> bool:
+    def _commit_batch(self, tally: Tally) -> bool:
         """Commit the batch, however long it takes; False when the thread has to end before."""
         pause = _FIRST_PAUSE
         while True:
             try:
-                self._commit(self._batch)
+                self._commit(self._batch, tally)
             except store.DATABASE_AWAY as error:
                 if not self._wait_for_database(error, pause):
                     return False
@@ -187,25 +191,25 @@ class TraceWriter:
             self._changed.notify_all()
         if was_away:
             logger.warning("The database takes traces again")
-            self._restore()
+            self._restore(tally)
         return True
 
-    def _commit(self, batch: Sequence[_Item]) -> None:
+    def _commit(self, batch: Sequence[_Item], tally: Tally) -> None:
         try:
-            store.insert([item.rows for item in batch])
+            store.insert([item.rows for item in batch], tally)
         except store.DATABASE_AWAY:
             raise
         except Exception:  # noqa: BLE001 - one of the rows is at fault, whatever the database or a field says of it
             for item in batch:
-                self._commit_alone(item)
+                self._commit_alone(item, tally)
         else:
             for item in batch:
                 _tell(item, stored=True)
 
-    def _commit_alone(self, item: _Item) -> None:
+    def _commit_alone(self, item: _Item, tally: Tally) -> None:
         try:
             # Perhaps only the answer to an earlier commit was lost.
-            store.insert_new([item.rows])
+            store.insert_new([item.rows], tally)
         except store.DATABASE_AWAY:
             raise
         except Exception:
@@ -245,9 +249,9 @@ class TraceWriter:
             for item in moved:
                 _tell(item, stored=False)
 
-    def _restore(self) -> None:
+    def _restore(self, tally: Tally) -> None:
         try:
-            count = spool.restore(store.insert_new, settings().trace_batch)
+            count = spool.restore(partial(store.insert_new, tally=tally), settings().trace_batch)
         except store.DATABASE_AWAY as error:
             logger.warning("Traces that wait on disk cannot be stored yet: %s", error)
             connections[store.database()].close()

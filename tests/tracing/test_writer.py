@@ -58,11 +58,11 @@ class Database:
         self._insert = store.insert
         monkeypatch.setattr(store, "insert", self)
 
-    def __call__(self, batch: Any) -> None:
+    def __call__(self, batch: Any, *tally: Any) -> None:
         self.open.wait(20)
         if self.is_away:
             raise OperationalError("away")
-        self._insert(batch)
+        self._insert(batch, *tally)
         self.batches.append(len(batch))
 
 

@@ -1,0 +1,108 @@
+"""The figures of a time window, read from rollups: one query, whatever the number of traces."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+from dspyserve.models import TraceRollup
+from dspyserve.tracing.figures import Figures, day_of, hour_of
+
+MAX_HOURS: Final = datetime.timedelta(days=8)
+"""The longest window that is read by the hour; longer ones are read by the day."""
+STEPS: Final = {
+    TraceRollup.Period.HOUR: datetime.timedelta(hours=1),
+    TraceRollup.Period.DAY: datetime.timedelta(days=1),
+}
+_CHUNK: Final = 2_000
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """From `since` up to, and without, `until`, in whole hours or days of UTC."""
+
+    since: datetime.datetime
+    until: datetime.datetime
+    period: TraceRollup.Period
+
+    @classmethod
+    def around(cls, since: datetime.datetime, until: datetime.datetime) -> Window:
+        """The hours, or for a long time the days, that any of the time belongs to; one at least."""
+        period = TraceRollup.Period.DAY if until - since > MAX_HOURS else TraceRollup.Period.HOUR
+        first, last = _floor(since, period), _floor(until, period)
+        return cls(first, last if first < last == until else last + STEPS[period], period)
+
+    @property
+    def step(self) -> datetime.timedelta:
+        """An hour or a day."""
+        return STEPS[self.period]
+
+    @property
+    def before(self) -> Window:
+        """The window of the same length that ends where this one begins."""
+        return Window(self.since - (self.until - self.since), self.since, self.period)
+
+    def starts(self, step: datetime.timedelta) -> Iterator[datetime.datetime]:
+        """The beginnings of its parts of this length."""
+        start = self.since
+        while start < self.until:
+            yield start
+            start += step
+
+
+@dataclass(slots=True)
+class Report:
+    """The figures of a window."""
+
+    window: Window
+    total: Figures = field(default_factory=Figures)
+    before: Figures = field(default_factory=Figures)
+    """Those of the window before."""
+    by_start: dict[datetime.datetime, Figures] = field(default_factory=dict)
+    by_program: dict[str, Figures] = field(default_factory=dict)
+    by_model: dict[str, Figures] = field(default_factory=dict)
+    programs: set[str] = field(default_factory=set)
+    """All that occur, whatever is asked for."""
+    models: set[str] = field(default_factory=set)
+
+    def series(self, step: datetime.timedelta) -> list[tuple[datetime.datetime, Figures]]:
+        """The figures of parts of this length, empty ones included."""
+        parts = {start: Figures() for start in self.window.starts(step)}
+        for start, figures in self.by_start.items():
+            parts[start - (start - self.window.since) % step].add(figures)
+        return list(parts.items())
+
+
+def read(window: Window, *, program: str | None = None, model: str | None = None) -> Report:
+    """The figures of `window`, of one program and on one model where they are given."""
+    report = Report(window)
+    for row in _rows(window):
+        report.programs.add(row.program_name)
+        report.models.add(row.model)
+        if program not in (None, row.program_name) or model not in (None, row.model):
+            continue
+        figures = Figures.of_row(row)
+        for each in _takers(report, row):
+            each.add(figures)
+    return report
+
+
+def _rows(window: Window) -> Iterable[TraceRollup]:
+    found = TraceRollup.objects.filter(period=window.period, start__gte=window.before.since, start__lt=window.until)
+    return found.order_by().iterator(_CHUNK)
+
+
+def _takers(report: Report, row: TraceRollup) -> Iterator[Figures]:
+    if row.start < report.window.since:
+        yield report.before
+        return
+    yield report.total
+    yield report.by_start.setdefault(row.start, Figures())
+    yield report.by_program.setdefault(row.program_name, Figures())
+    yield report.by_model.setdefault(row.model, Figures())
+
+
+def _floor(time: datetime.datetime, period: TraceRollup.Period) -> datetime.datetime:
+    return day_of(time) if period == TraceRollup.Period.DAY else hour_of(time)
