@@ -62,6 +62,9 @@ class TestCompact:
         assert compact() == (4, 2)
         assert not compaction.replace(mine, added_up(mine))
         assert added_up(TraceRollup.objects.all()) == recounted()
+        TraceRollup.objects.all().delete()
+        assert not compaction.replace(mine, added_up(mine))
+        assert not TraceRollup.objects.exists()
 
     @pytest.mark.usefixtures("all_closed")
     def test_old_hours_are_let_go_of_and_their_day_stays(self) -> None:

@@ -111,13 +111,14 @@ class TestExactlyOnce:
         class Answerless(transaction.Atomic):
             def __exit__(self, *args: Any) -> None:
                 super().__exit__(*args)
-                if not connection.in_atomic_block:
+                if self.savepoint:
                     raise OperationalError("the answer to the commit was lost")
 
         with monkeypatch.context() as patch:
-            patch.setattr(store.transaction, "atomic", lambda using: Answerless(using, True, False))
+            patch.setattr(transaction, "atomic", lambda using, savepoint=True: Answerless(using, savepoint, False))
             with pytest.raises(OperationalError):
                 store.insert(lost, mine)
+        assert_exact(2)
         store.insert_new(lost, mine)
         store.insert([rows(started_at=AT)], mine)
         assert_exact(3)
