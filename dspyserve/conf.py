@@ -96,6 +96,11 @@ class DspyserveSettings:
     trace_mask: str = ""
     """Dotted path of a function `(key, value) -> value` that every payload value passes before it is stored."""
 
+    retention_days: int = 0
+    """How many days `prune_traces` keeps traces where it is not told otherwise; 0 keeps them for ever."""
+    retention_count: int = 0
+    """How many traces `prune_traces` keeps, the newest, where it is not told otherwise; 0 keeps them all."""
+
     @property
     def spool_directory(self) -> Path:
         """Where traces wait that the database did not take before the process ended."""
