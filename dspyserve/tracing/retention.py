@@ -61,7 +61,7 @@ class Limits:
 
 
 def delete(traces: QuerySet[Trace]) -> int:
-    """Delete `traces` with their spans, payloads and feedback, in chunks; rollups stay as they are. Returns how many."""
+    """Delete `traces` with their spans, payloads and feedback, in chunks: how many. Rollups stay as they are."""
     alias, count = store.database(), 0
     traces = traces.using(alias).order_by("pk")
     last: uuid.UUID | None = None
