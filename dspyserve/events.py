@@ -91,6 +91,7 @@ class Caller:
     `owner` is the name of whoever may read its stream again, such as `key:3`; nobody may where it is empty.
     `trace_id` is the W3C trace id (32 hex digits) that the caller wants the trace to have, `parent_span_id` the span
     (16 hex digits) that called; where the id is taken, the trace gets one of its own and remembers it as its link.
+    `replay_of` is the id of the trace that is run again.
     """
 
     transport: str = "python"
@@ -104,6 +105,7 @@ class Caller:
     tags: tuple[str, ...] = ()
     metadata: Mapping[str, Any] = field(default_factory=dict)
     request_id: str = ""
+    replay_of: str = ""
 
 
 @dataclass(slots=True, kw_only=True)

@@ -14,6 +14,7 @@ from dspyserve.models import APIKey, Program, Trace
 
 RUN = "dspyserve.run_program"
 VIEW_PAYLOAD = "dspyserve.view_payload"
+REPLAY = "dspyserve.replay_trace"
 
 
 class Right(Enum):
@@ -75,6 +76,18 @@ async def check_may(identity: Identity, right: Right) -> None:
         raise Unauthenticated("Traces ask for credentials.")
     if not await may(identity, right):
         raise Forbidden(f"This needs the scope {right.scope} or the permission {right.permission}.")
+
+
+async def check_may_replay(identity: Identity, trace_id: str) -> None:
+    """Return where the caller may run variants of programs and, where there is a `trace_id`, run that trace again.
+
+    Raises:
+        Forbidden: the caller is no signed-in user with the permission, or may not see traces.
+    """
+    if identity.key is not None or identity.user is None or not await identity.user.ahas_perm(REPLAY):
+        raise Forbidden(f"Other language models, other versions and replays need a user with the permission {REPLAY}.")
+    if trace_id:
+        await check_may(identity, Right.VIEW_TRACES)
 
 
 def visible_traces(identity: Identity) -> QuerySet[Trace]:

@@ -10,8 +10,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, Final, TypeVar
 
 import dspy
 from asgiref.sync import sync_to_async
@@ -20,15 +20,21 @@ from django.db import close_old_connections
 from django.db.models.signals import post_delete, post_save
 
 from dspyserve.conf import settings
-from dspyserve.errors import ConfigurationError, DspyserveError, ProgramError, ProgramNotFound
+from dspyserve.errors import ConfigurationError, DspyserveError, Fault, InvalidInput, ProgramError, ProgramNotFound
 from dspyserve.models import LanguageModel, Program, ProgramVersion
 from dspyserve.programs.language_models import build_language_model
 from dspyserve.programs.registry import registry
 from dspyserve.programs.served import ServedProgram, build_served_program
+from dspyserve.programs.variant import OWN, Variant
 
 logger = logging.getLogger(__name__)
 
 Fingerprint = tuple[Any, ...]
+
+Found = TypeVar("Found")
+
+MAX_VARIANTS: Final = 16
+"""Variants that are kept built; the one that was not asked for the longest goes first."""
 
 
 class Catalogue:
@@ -41,26 +47,32 @@ class Catalogue:
         self._templates: dict[int, tuple[Fingerprint, dspy.LM]] = {}
         self._fingerprints: dict[str, Fingerprint] = {}
         self._built: dict[str, tuple[Fingerprint, ServedProgram]] = {}
+        self._variants: dict[tuple[str, Variant], tuple[Fingerprint, ServedProgram]] = {}
         self._read_at = float("-inf")
         self._changes = 0
         self._refreshing = threading.Lock()
         self._building = threading.Lock()
 
-    def get(self, name: str) -> ServedProgram:
-        """The program of this name, ready to be executed.
+    def get(self, name: str, variant: Variant = OWN) -> ServedProgram:
+        """The program of this name, ready to be executed. A `variant` of it costs a query.
 
         Raises:
             ProgramNotFound: no enabled program has this name, or its code is gone.
+            InvalidInput: there is no such language model or version as the variant names.
             ProgramError: it cannot be built; the log tells why.
         """
         if not self._is_fresh():
             self.refresh()
+        if variant != OWN:
+            return self._variant(name, variant)
         return self._known(name) or self._build(name)
 
-    async def aget(self, name: str) -> ServedProgram:
+    async def aget(self, name: str, variant: Variant = OWN) -> ServedProgram:
         """`get` without stopping the event loop. The usual case awaits nothing."""
         if not self._is_fresh():
             await sync_to_async(self._refresh_in_thread)()
+        if variant != OWN:
+            return await sync_to_async(self._variant_in_thread)(name, variant)
         return self._known(name) or await sync_to_async(self._build_in_thread)(name)
 
     def rows(self) -> list[Program]:
@@ -162,20 +174,42 @@ class Catalogue:
                 return known
             row = self.row(name)
             fingerprint = self._fingerprints[name]
-            try:
-                served = self._build_row(row)
-            except DspyserveError as error:
-                logger.error("The program %s cannot be served: %s", name, error)
-                raise ProgramError("The program is not configured correctly.") from error
-            except Exception as error:
-                logger.exception("The program %s cannot be served", name)
-                raise ProgramError("The program is not configured correctly.") from error
+            served = _built(name, lambda: self._build_row(row, self._language_model(row), row.active_version_id))
             self._built[name] = (fingerprint, served)
             return served
 
-    def _build_row(self, row: Program) -> ServedProgram:
-        model = self._language_model(row)
-        version = ProgramVersion.objects.get(pk=row.active_version_id) if row.active_version_id else None
+    def _variant_in_thread(self, name: str, variant: Variant) -> ServedProgram:
+        close_old_connections()
+        try:
+            return self._variant(name, variant)
+        finally:
+            close_old_connections()
+
+    def _variant(self, name: str, variant: Variant) -> ServedProgram:
+        row = self.row(name)
+        version_id = _chosen_version(row, variant)
+        with self._building:
+            model = self._chosen_model(row, variant)
+            fingerprint = (self._fingerprints[name], _values(model), version_id)
+            known = self._variants.pop((name, variant), None)
+            if known is None or known[0] != fingerprint:
+                known = (fingerprint, _built(name, lambda: self._build_row(row, model, version_id)))
+            # The one that was asked for last stands last.
+            self._variants[name, variant] = known
+            while len(self._variants) > MAX_VARIANTS:
+                del self._variants[next(iter(self._variants))]
+            return known[1]
+
+    def _chosen_model(self, row: Program, variant: Variant) -> LanguageModel:
+        if variant.language_model is None:
+            return _built(row.name, lambda: self._language_model(row))
+        found = next((model for model in self._models.values() if model.name == variant.language_model), None)
+        if found is None:
+            raise InvalidInput([Fault("/options/language_model", "There is no language model of this name.")])
+        return found
+
+    def _build_row(self, row: Program, model: LanguageModel, version_id: int | None) -> ServedProgram:
+        version = ProgramVersion.objects.get(pk=version_id) if version_id else None
         return build_served_program(row, model, self._template(model), version)
 
     def _language_model(self, row: Program) -> LanguageModel:
@@ -196,6 +230,29 @@ class Catalogue:
     def _fingerprint(self, row: Program) -> Fingerprint:
         model = self._models.get(row.language_model_id) if row.language_model_id else self._default
         return (_values(row), _values(model) if model is not None else None, id(registry.get(row.name)))
+
+
+def _built(name: str, build: Callable[[], Found]) -> Found:
+    """What `build` gives. Why a program cannot be built is for the log: to callers it is configured wrongly."""
+    try:
+        return build()
+    except DspyserveError as error:
+        logger.error("The program %s cannot be served: %s", name, error)
+        raise ProgramError("The program is not configured correctly.") from error
+    except Exception as error:
+        logger.exception("The program %s cannot be served", name)
+        raise ProgramError("The program is not configured correctly.") from error
+
+
+def _chosen_version(row: Program, variant: Variant) -> int | None:
+    if variant.version is None:
+        return row.active_version_id
+    if variant.version == 0:
+        return None
+    found = ProgramVersion.objects.filter(program=row, number=variant.version).values_list("pk", flat=True).first()
+    if found is None:
+        raise InvalidInput([Fault("/options/version", "The program has no version of this number.")])
+    return found
 
 
 def _is_served(row: Program) -> bool:

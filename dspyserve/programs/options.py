@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from dspyserve.conf import settings
 from dspyserve.encoding import encode
 from dspyserve.errors import Fault, InvalidInput
+from dspyserve.programs.variant import Variant
 
 MAX_LABEL = 200
 """The longest session id and tag, in characters."""
+
+_TRACE_ID: Final = re.compile("[0-9a-f]{32}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunOptions:
     """`timeout` is in seconds; `on_disconnect` says what becomes of a streamed run when nobody reads it any more.
 
-    The rest is remembered with the trace.
+    `language_model`, `version` and `replay_of`, a trace id, make the run a variant of the program or a replay; the rest
+    is remembered with the trace.
     """
 
     timeout: float | None = None
@@ -26,10 +31,20 @@ class RunOptions:
     session_id: str = ""
     tags: tuple[str, ...] = ()
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    language_model: str | None = None
+    version: int | None = None
+    replay_of: str = ""
+
+    @property
+    def variant(self) -> Variant:
+        """What of the program is another than its own."""
+        return Variant(language_model=self.language_model, version=self.version)
 
 
 NAMES = ("session_id", "tags", "metadata", "timeout")
 STREAM_NAMES = (*NAMES, "on_disconnect")
+REPLAY_NAMES = ("language_model", "version", "replay_of")
+"""What makes a run another than anybody's: for those who may replay traces."""
 
 
 def run_options(given: Mapping[str, Any], pointer: str = "", names: Sequence[str] = NAMES) -> RunOptions:
@@ -81,6 +96,19 @@ def _on_disconnect(value: Any) -> str | None:
     return None if value in ("cancel", "continue") else "One of cancel, continue is needed."
 
 
+def _language_model(value: Any) -> str | None:
+    return None if isinstance(value, str) and value else "The name of a language model is needed."
+
+
+def _version(value: Any) -> str | None:
+    is_number = isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**31
+    return None if is_number else "The number of a version is needed, or 0 for none."
+
+
+def _replay_of(value: Any) -> str | None:
+    return None if isinstance(value, str) and _TRACE_ID.fullmatch(value) else "A trace id of 32 hex digits is needed."
+
+
 def _is_label(value: Any) -> bool:
     return isinstance(value, str) and len(value) <= MAX_LABEL
 
@@ -91,4 +119,7 @@ _CHECKS = {
     "tags": _tags,
     "metadata": _metadata,
     "on_disconnect": _on_disconnect,
+    "language_model": _language_model,
+    "version": _version,
+    "replay_of": _replay_of,
 }

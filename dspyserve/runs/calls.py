@@ -17,8 +17,10 @@ from dspyserve.execution.event_log import EventLog
 from dspyserve.execution.execution import Execution, new_trace_id
 from dspyserve.programs.catalogue import catalogue
 from dspyserve.programs.served import ServedProgram
+from dspyserve.programs.variant import OWN, Variant
 from dspyserve.runs.live import live
 from dspyserve.runs.open_streams import open_streams
+from dspyserve.runs.replaying import check_original
 from dspyserve.runs.replication import publisher
 from dspyserve.runs.result import RunResult
 from dspyserve.runs.run import Run
@@ -37,6 +39,7 @@ def execute(
     caller: Caller | None = None,
     timeout: float | None = None,
     from_json: bool = False,
+    variant: Variant = OWN,
 ) -> RunResult:
     """Execute the program `name` in the calling thread.
 
@@ -45,6 +48,7 @@ def execute(
         inputs: Its input fields. Python values are taken leniently; `from_json` takes them as strictly as JSON.
         caller: Who asks, and what is remembered with the trace.
         timeout: Seconds; bounded by the setting `MAX_TIMEOUT`.
+        variant: Another language model or version than the program's own. The program's limits hold for it too.
 
     Raises:
         RequestError: one of the errors of `dspyserve.errors`, with its `trace_id` where the program was started.
@@ -52,10 +56,14 @@ def execute(
     """
     _refuse_event_loop()
     caller = caller or Caller()
-    program = catalogue.get(name)
+    program = catalogue.get(name, variant)
     if program.mode == "async":
-        aresult: RunResult = async_to_sync(aexecute)(name, inputs, caller=caller, timeout=timeout, from_json=from_json)
+        aresult: RunResult = async_to_sync(aexecute)(
+            name, inputs, caller=caller, timeout=timeout, from_json=from_json, variant=variant
+        )
         return aresult
+    if caller.replay_of:
+        check_original(program.row, caller.replay_of)
     values = program.schema.validate(inputs, from_json=from_json)
     trace_id = _wanted_id(caller) or new_trace_id()
     execution = Execution(program, values, timeout=timeout, trace_id=trace_id)
@@ -76,13 +84,14 @@ async def aexecute(
     caller: Caller | None = None,
     timeout: float | None = None,
     from_json: bool = False,
+    variant: Variant = OWN,
 ) -> RunResult:
     """Execute the program `name` without stopping the event loop; arguments and errors as those of `execute`.
 
     When the awaiting task is cancelled, because its client left, the execution is stopped at its next call boundary.
     """
     caller = caller or Caller()
-    program, values, trace_id = await _prepared(name, inputs, caller, from_json=from_json)
+    program, values, trace_id = await _prepared(name, inputs, caller, variant, from_json=from_json)
     task = (run := _admitted(program, values, caller, timeout, trace_id)).start()
     try:
         return await asyncio.shield(task)
@@ -100,6 +109,7 @@ async def astream(
     from_json: bool = False,
     on_disconnect: OnDisconnect = "cancel",
     payloads: bool = True,
+    variant: Variant = OWN,
 ) -> RunStream:
     """Start the program `name` and give its events; arguments and errors as those of `execute`.
 
@@ -108,7 +118,7 @@ async def astream(
     spans are told. A stream of a caller with an owner may be read again: `aresume`.
     """
     caller = caller or Caller()
-    program, values, trace_id = await _prepared(name, inputs, caller, from_json=from_json)
+    program, values, trace_id = await _prepared(name, inputs, caller, variant, from_json=from_json)
     log = EventLog(trace_id.hex, payloads=payloads)
     run = _admitted(program, values, caller, timeout, trace_id, log)
     source = StreamSource(log, owner=caller.owner, on_disconnect=on_disconnect, stop=run.stop)
@@ -125,12 +135,14 @@ async def astream(
 
 
 async def _prepared(
-    name: str, inputs: Mapping[str, Any], caller: Caller, *, from_json: bool
+    name: str, inputs: Mapping[str, Any], caller: Caller, variant: Variant, *, from_json: bool
 ) -> tuple[ServedProgram, Mapping[str, Any], uuid.UUID]:
     """The program, its validated inputs, and the trace id: the one that the caller brought, where it can be had."""
     if live.is_draining:
         raise Overloaded("The server is shutting down.", retry_after=1.0)
-    program = await catalogue.aget(name)
+    program = await catalogue.aget(name, variant)
+    if caller.replay_of:
+        await sync_to_async(check_original)(program.row, caller.replay_of)
     values = program.schema.validate(inputs, from_json=from_json)
     wanted = await sync_to_async(_wanted_id)(caller) if caller.trace_id else None
     return program, values, wanted or new_trace_id()

@@ -191,6 +191,7 @@ def _trace_row(record: RunRecord, spans: list[_Span], sanitizer: Sanitizer, *, i
         **{name: _total(span.usage.get(name) for span in lm_spans) for name in _TOKENS},
         "cost": _cost(lm_spans),
         "truncation": sanitizer.facts,
+        "replay_of_id": caller.replay_of or None,
     }
 
 

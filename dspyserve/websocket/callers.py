@@ -10,7 +10,7 @@ from django.db import close_old_connections
 
 from dspyserve.access.identity import ANONYMOUS, Identity
 from dspyserve.access.keys import keys
-from dspyserve.access.permissions import Right, check_may_run, may
+from dspyserve.access.permissions import Right, check_may_replay, check_may_run, may
 from dspyserve.errors import Unauthenticated
 from dspyserve.programs.catalogue import catalogue
 
@@ -31,6 +31,18 @@ async def authorise(scope: Any, name: str) -> tuple[Identity, bool]:
         if _has_user(scope):
             # No request ends here that would give the connection back to its pool.
             await sync_to_async(close_old_connections)()
+
+
+async def authorise_replay(identity: Identity, trace_id: str) -> None:
+    """Return where the caller may run variants of programs and, where there is a `trace_id`, that trace again.
+
+    Raises:
+        Forbidden: they may not.
+    """
+    try:
+        await check_may_replay(identity, trace_id)
+    finally:
+        await sync_to_async(close_old_connections)()
 
 
 async def _identify(scope: Any) -> Identity:

@@ -18,9 +18,10 @@ from dspyserve.errors import DspyserveError, Forbidden, ProgramNotFound, StreamN
 from dspyserve.events import Caller
 from dspyserve.models import Trace
 from dspyserve.problems import as_request_error
-from dspyserve.programs.options import STREAM_NAMES, run_options
+from dspyserve.programs.options import REPLAY_NAMES, STREAM_NAMES, run_options
+from dspyserve.programs.variant import OWN
 from dspyserve.websocket import messages
-from dspyserve.websocket.callers import authorise
+from dspyserve.websocket.callers import authorise, authorise_replay
 from dspyserve.websocket.messages import SUBPROTOCOL, Cancel, CloseCode, Message, Ping, ProtocolError, Resume, Run
 from dspyserve.websocket.origin import is_allowed_origin
 
@@ -138,7 +139,9 @@ class ProgramConsumer(AsyncConsumer):  # type: ignore[misc]
 
     async def _start(self, message: Run) -> runs.RunStream:
         identity = await self._admit()
-        options = run_options(message.options, "/options", STREAM_NAMES)
+        options = run_options(message.options, "/options", (*STREAM_NAMES, *REPLAY_NAMES))
+        if options.variant != OWN or options.replay_of:
+            await authorise_replay(identity, options.replay_of)
         caller = Caller(
             transport=Trace.Transport.WEBSOCKET,
             owner=identity.name,
@@ -147,6 +150,7 @@ class ProgramConsumer(AsyncConsumer):  # type: ignore[misc]
             session_id=options.session_id,
             tags=options.tags,
             metadata=options.metadata,
+            replay_of=options.replay_of,
         )
         return await runs.astream(
             self._name,
@@ -156,6 +160,7 @@ class ProgramConsumer(AsyncConsumer):  # type: ignore[misc]
             from_json=True,
             on_disconnect=options.on_disconnect,
             payloads=self._payloads,
+            variant=options.variant,
         )
 
     async def _admit(self) -> Identity:
