@@ -55,6 +55,8 @@ class DspyserveSettings:
     """What ended streams may take in memory; beyond it the oldest are let go."""
     redis_url: str = ""
     """Redis, through which streams may be read again from any process; in memory of one process without it."""
+    websocket_path: str = "ws/programs"
+    """Where on the site the sockets of programs are: `websocket_urlpatterns` and the pages of the admin go by it."""
     websocket_heartbeat: float = 15.0
     """A message goes out on a silent socket after this time."""
     websocket_idle: float = 60.0

@@ -3,6 +3,7 @@
     DspyserveError
     ├── RegistrationError          a developer's mistake in a `dspy_programs.py`
     ├── ConfigurationError         a mistake in a stored row (LM, program, version) or in the settings
+    │   └── StateMismatch          a state that may be one of other fields
     └── RequestError               everything below reaches a client as a problem
         ├── MalformedBody          400
         ├── InvalidHeader          400
@@ -49,6 +50,10 @@ class RegistrationError(DspyserveError):
 
 class ConfigurationError(DspyserveError):
     """A stored language model, program or version, or a setting, cannot be used as it is."""
+
+
+class StateMismatch(ConfigurationError):
+    """A state can be loaded, and yet seems to be one of other fields. Who is sure may take it all the same."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,8 @@ from django.core.exceptions import ValidationError
 from django.core.management.base import CommandError
 from django.db.models import Model
 
+from dspyserve.models import Program
+
 
 def save(row: Model, values: Mapping[str, Any]) -> str:
     """Set `values` on `row`, validate and save it; says `created`, `updated` or `unchanged`.
@@ -38,3 +40,16 @@ def given(options: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any
 def _one_line(error: ValidationError) -> str:
     parts = [f"{name}: {' '.join(messages)}" for name, messages in error.message_dict.items()]
     return "; ".join(parts).replace("__all__: ", "")
+
+
+def program_row(name: str) -> Program:
+    """The program of this name.
+
+    Raises:
+        CommandError: there is none.
+    """
+    row = Program.objects.filter(name=name).first()
+    if row is None:
+        known = ", ".join(Program.objects.order_by("name").values_list("name", flat=True))
+        raise CommandError(f"there is no program named {name!r}; there are: {known or 'none'}")
+    return row

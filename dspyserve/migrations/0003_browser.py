@@ -30,6 +30,10 @@ class Migration(migrations.Migration):
             model_name='span',
             index=models.Index(fields=['span_id'], name='dspyserve_span_id'),
         ),
+        migrations.AddIndex(
+            model_name='trace',
+            index=models.Index(condition=models.Q(('replay_of__isnull', False)), fields=['replay_of', '-started_at', '-id'], name='dspyserve_trace_replays'),
+        ),
         migrations.CreateModel(
             name='TraceRollup',
             fields=[

@@ -141,6 +141,11 @@ class Trace(models.Model):
             models.Index(
                 fields=["user", "-started_at", "-id"], condition=Q(user__isnull=False), name="dspyserve_trace_user"
             ),
+            models.Index(
+                fields=["replay_of", "-started_at", "-id"],
+                condition=Q(replay_of__isnull=False),
+                name="dspyserve_trace_replays",
+            ),
         ]
 
     def __str__(self) -> str:

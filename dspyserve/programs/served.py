@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +16,9 @@ from dspyserve.programs.execution_mode import Mode, execution_mode
 from dspyserve.programs.parts import language_models
 from dspyserve.programs.registry import Registration, registry
 from dspyserve.programs.schema import ProgramSchema, program_schema
-from dspyserve.programs.state import load_state
+from dspyserve.programs.state import load_state, signature_hash
+
+logger = logging.getLogger(__name__)
 
 _ADAPTERS: dict[str, type[Adapter]] = {
     Program.Adapter.DEFAULT: dspy.ChatAdapter,
@@ -79,9 +82,13 @@ def build_served_program(
         ConfigurationError: the row is, or the state does not fit the program.
     """
     registration = registration_of(row)
-    template = registration.build() if registration else program_from_signature(row)
+    template = template_of(row)
     if version is not None:
         load_state(template, version.state)
+        if version.signature_hash not in ("", signature_hash(template)):
+            logger.warning(
+                "Version %s of %s was stored for other fields than the program has", version.number, row.name
+            )
     _name_parts(template)
     return ServedProgram(
         row=row,
@@ -94,6 +101,17 @@ def build_served_program(
         mode=execution_mode(template, row.execution),
         schema=_schema(row, template, registration),
     )
+
+
+def template_of(row: Program) -> dspy.Module:
+    """The program of `row` as it is written, without the state of any version.
+
+    Raises:
+        RegistrationError: the program's code is wrong or gone.
+        ConfigurationError: DSPy cannot read the row's signature.
+    """
+    registration = registration_of(row)
+    return registration.build() if registration else program_from_signature(row)
 
 
 def registration_of(row: Program) -> Registration | None:

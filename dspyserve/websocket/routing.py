@@ -2,6 +2,7 @@
 
 from django.urls import path
 
+from dspyserve.conf import settings
 from dspyserve.websocket.consumer import ProgramConsumer
 
-websocket_urlpatterns = [path("ws/programs/<str:name>", ProgramConsumer.as_asgi())]
+websocket_urlpatterns = [path(f"{settings().websocket_path.strip('/')}/<str:name>", ProgramConsumer.as_asgi())]
