@@ -27,7 +27,7 @@ RECORDER_KEY: Final = "dspyserve_recorder"
 
 TERMINAL: Final = frozenset({RUN_END, RUN_ERROR, RUN_CANCELLED})
 
-PAYLOAD_KEYS: Final = frozenset({"inputs", "outputs", "messages", "parameters", "completion", "error"})
+PAYLOAD_KEYS: Final = frozenset({"inputs", "outputs", "messages", "parameters", "completion", "error", "signature"})
 """What an event of a span carries beyond its shape. Only callers who may see payloads get these."""
 
 _PUBLIC_TYPES: Final = frozenset({RUN_START, TOKEN, FIELD, FIELD_RESET, STATUS}) | TERMINAL

@@ -17,6 +17,7 @@ from dspyserve.events import FIELD, FIELD_RESET, RECORDER_KEY, Event
 from dspyserve.execution.event_log import EventLog
 from dspyserve.execution.field_splitters import is_text
 from dspyserve.execution.lm_facts import lm_facts
+from dspyserve.execution.signatures import signature_facts
 from dspyserve.execution.snapshots import arguments, snapshot
 from dspyserve.execution.stopping import StopSignal
 from dspyserve.execution.token_stream import let_threads_stream
@@ -64,7 +65,7 @@ class _Call:
     started: float
     usage: list[Mapping[str, Any]] = field(default_factory=list)
     history: list[Mapping[str, Any]] = field(default_factory=list)
-    streamed: bool = False
+    first_chunk: float | None = None
     is_predictor: bool = False
 
 
@@ -165,7 +166,7 @@ class Recorder(BaseCallback):
         call = self._calls.get(lm_call_id or "")
         if call is None or call.parent_call not in self._formats or call.parent_id in self._read:
             return None
-        call.streamed = True
+        call.first_chunk = time.perf_counter()
         caller = self._caller(call.parent_call)
         adapter, signature = self._formats[call.parent_call]
         return call.parent_id, caller.name if caller else "", adapter, signature
@@ -201,8 +202,12 @@ class Recorder(BaseCallback):
     def on_module_start(self, call_id: str, instance: Any, inputs: dict[str, Any]) -> None:
         """A module is called."""
         name = getattr(instance, PATH_ATTRIBUTE, "") or type(instance).__name__
-        self._start("module", call_id, name, inputs, module=type(instance).__name__)
-        self._calls[call_id].is_predictor = isinstance(instance, dspy.Predict)
+        data: dict[str, Any] = {"module": type(instance).__name__}
+        is_predictor = isinstance(instance, dspy.Predict)
+        if is_predictor and self._payloads:
+            data["signature"] = signature_facts(instance.signature)
+        self._start("module", call_id, name, inputs, **data)
+        self._calls[call_id].is_predictor = is_predictor
 
     def on_module_end(self, call_id: str, outputs: Any, exception: BaseException | None = None) -> None:
         """A module returned or raised. Only now is all known that a predictor's answer holds, native parts included."""
@@ -235,7 +240,10 @@ class Recorder(BaseCallback):
         """A language model answered or failed."""
         call = self._calls.get(call_id)
         if call is not None:
-            self._end(call_id, outputs, exception, **lm_facts(call.name, call.usage, call.history, exception))
+            facts = lm_facts(call.name, call.usage, call.history, exception)
+            if call.first_chunk is not None:
+                facts["first_token_ms"] = round((call.first_chunk - call.started) * 1000, 3)
+            self._end(call_id, outputs, exception, **facts)
 
     def on_adapter_format_start(self, call_id: str, instance: Any, inputs: dict[str, Any]) -> None:
         """A prompt is written: from here on it is known which adapter and signature the next LM call follows."""

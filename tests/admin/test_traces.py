@@ -168,7 +168,7 @@ class TestPage:
         monkeypatch.setattr("dspyserve.admin.traces.span_tree.MAX_SPANS", 2)
         (trace,) = make_traces(1)
         page = reviewer.get(f"{LIST}{trace.pk}/change/").content.decode()
-        assert "1 more spans are not shown" in page
+        assert "1 more span is not shown" in page
 
     def test_orphans_circles_and_unfinished_spans_show(self, reviewer: Client) -> None:
         (trace,) = make_traces(1, duration_ms=10)

@@ -20,6 +20,7 @@ from dspyserve.admin import wording
 from dspyserve.admin.traces import page
 from dspyserve.admin.traces.filters import ErrorFilter, ProgramFilter, TransportFilter, WindowFilter
 from dspyserve.admin.traces.paginator import CappedPaginator
+from dspyserve.admin.traces.span_views import SpanViews
 from dspyserve.models import Trace
 from dspyserve.tracing import retention
 from dspyserve.tracing.search import with_text
@@ -166,7 +167,7 @@ class TraceAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
             raise PermissionDenied
         context = {
             **self.admin_site.each_context(request),
-            **page.context(trace, request),
+            **page.context(trace, request, self),
             "badge": status_badge(trace),
             **(extra_context or {}),
             "opts": self.opts,
@@ -176,6 +177,10 @@ class TraceAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
             "media": self.media,
         }
         return TemplateResponse(request, "admin/dspyserve/trace/page.html", context)
+
+    def get_urls(self) -> Any:
+        """With the pieces of the page that are loaded on demand."""
+        return [*SpanViews(self).urls, *super().get_urls()]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Trace]:
         """With the user and the key, which list and page show."""

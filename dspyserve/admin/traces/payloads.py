@@ -1,107 +1,101 @@
-"""Payloads as a person reads them: named fields, chats with the adapters' markers folded. All of it plain text."""
+"""The payload of a span as the database holds it: read as text and decoded here, however deep it nests."""
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
-from dspyserve.models import SpanPayload
+from django.db.models import TextField
+from django.db.models.functions import Cast
 
-_MARKER = re.compile(r"^\[\[ ## (\w+) ## \]\][ \t]*\n?", re.MULTILINE)
-_CLOSING = "completed"
+from dspyserve.encoding import decode
+from dspyserve.errors import MalformedBody
+from dspyserve.models import Span, SpanPayload
+
+COLUMNS: Final = ("inputs", "outputs", "messages", "attributes")
+
+
+MAX_POSITION: Final = 9_999_999
+"""Of a child within its parent."""
+
+
+class Unreadable:
+    """Stands for a column whose JSON nests deeper than any parser goes; its text can still be had."""
+
+
+UNREADABLE: Final = Unreadable()
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
-    """A piece of text; `name` is that of the field, empty for text outside of any."""
+class Payload:
+    """What went into a span and what came out: JSON values, each None where nothing was kept, or `UNREADABLE`."""
 
-    name: str
-    text: str
+    inputs: Any = None
+    outputs: Any = None
+    messages: Any = None
+    attributes: Any = None
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing at all was kept."""
+        return all(getattr(self, name) in (None, {}) for name in COLUMNS)
 
-@dataclass(frozen=True, slots=True)
-class Message:
-    """One message of a chat."""
-
-    role: str
-    parts: list[Part]
-
-
-@dataclass(frozen=True, slots=True)
-class Section:
-    """A heading of the span's details and what stands below it."""
-
-    title: str
-    parts: list[Part]
+    def column(self, name: str) -> Any:
+        """One of `COLUMNS`."""
+        return getattr(self, name)
 
 
-def messages(payload: SpanPayload) -> list[Message]:
-    """The prompt of an LM call, and its answers as the last messages."""
-    given = [_message(entry) for entry in payload.messages or []]
-    if payload.messages is not None:
-        answers = payload.outputs if isinstance(payload.outputs, list) else [payload.outputs]
-        given += [Message("answer", folded(_text(answer))) for answer in answers if answer is not None]
-    return given
+def read(*spans: Span) -> dict[int, Payload]:
+    """The payloads of `spans` by the primary keys of these, without those that have none. One query."""
+    # Django's own decoding stops with a RecursionError at values that databases take.
+    texts = _as_texts(COLUMNS)
+    rows = SpanPayload.objects.filter(pk__in={span.pk for span in spans}).annotate(**texts).values_list("pk", *texts)
+    return {pk: Payload(*map(_decoded, columns)) for pk, *columns in rows}
 
 
-def sections(payload: SpanPayload) -> list[Section]:
-    """Everything of a span that is no chat."""
-    found = [Section("Inputs", fields(payload.inputs))]
-    if payload.messages is None:
-        found.append(Section("Outputs", fields(payload.outputs)))
-    attributes = dict(payload.attributes or {})
-    error = {name: attributes.pop(name) for name in ("error", "traceback") if name in attributes}
-    found += [Section("Error", fields(error)), Section("Attributes", fields(attributes))]
-    return [section for section in found if section.parts]
+def text_of(span: Span, column: str) -> str:
+    """A column of the payload as the JSON text that the database holds; empty where there is none. One query."""
+    texts = _as_texts((column,))
+    found = SpanPayload.objects.filter(pk=span.pk).annotate(**texts).values_list(*texts, flat=True).first()
+    return found or ""
 
 
-def fields(value: Any) -> list[Part]:
-    """An object as its fields, anything else as one piece."""
-    if value is None or value == {}:
-        return []
+def at(payload: Payload, address: str) -> Any:
+    """The value at `address`: a column, then the positions of what lies within, such as `outputs.0.2`.
+
+    Positions, not names: names may be of any length and hold anything.
+
+    Raises:
+        LookupError: there is nothing there.
+    """
+    column, *positions = address.split(".")
+    if column not in COLUMNS:
+        raise LookupError(address)
+    value = payload.column(column)
+    for position in positions:
+        if not position.isdecimal() or len(position) > len(str(MAX_POSITION)):
+            raise LookupError(address)
+        value = _child(value, int(position))
+    return value
+
+
+def _child(value: Any, position: int) -> Any:
     if isinstance(value, Mapping):
-        return [Part(str(name), _text(item)) for name, item in value.items()]
-    return [Part("", _text(value))]
+        value = list(value.values())
+    if not isinstance(value, list):
+        raise LookupError(position)
+    return value[position]
 
 
-def folded(text: str) -> list[Part]:
-    """`text` with the sections that an adapter marked as named parts."""
-    pieces = _MARKER.split(text)
-    parts = [Part("", pieces[0].strip())] if pieces[0].strip() else []
-    for name, body in zip(pieces[1::2], pieces[2::2], strict=True):
-        if name != _CLOSING or body.strip():
-            parts.append(Part("" if name == _CLOSING else name, body.strip()))
-    return parts
+def _as_texts(columns: tuple[str, ...]) -> dict[str, Cast]:
+    return {f"{name}_text": Cast(name, TextField()) for name in columns}
 
 
-def _message(entry: Any) -> Message:
-    if not isinstance(entry, Mapping):
-        return Message("", [Part("", _text(entry))])
-    content = entry.get("content")
-    extra = {name: value for name, value in entry.items() if name not in ("role", "content") and value}
-    role, text = str(entry.get("role", "")), _content(content)
-    # The system's message explains the markers: folded, it would show the placeholders behind them.
-    parts = [Part("", text)] if role == "system" else folded(text)
-    return Message(role, parts + fields(extra))
-
-
-def _content(content: Any) -> str:
-    if isinstance(content, list):
-        return "\n".join(_content_part(part) for part in content)
-    return _text(content) if content is not None else ""
-
-
-def _content_part(part: Any) -> str:
-    is_text = isinstance(part, Mapping) and part.get("type") == "text"
-    return _text(part.get("text", "")) if is_text else _text(part)
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, str):
-        return value
-    if isinstance(value, Mapping) and set(value) == {"text"} and isinstance(value["text"], str):
-        return value["text"]
-    return json.dumps(value, indent=2, ensure_ascii=False)
+def _decoded(text: str | None) -> Any:
+    if text is None:
+        return None
+    try:
+        return decode(text)
+    except MalformedBody:
+        return UNREADABLE
