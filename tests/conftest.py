@@ -21,6 +21,25 @@ from tests.server import Server  # noqa: E402
 
 
 @pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave out what needs Redis where there is none, and mark what says nothing new on another database."""
+    from django.conf import settings
+
+    for item in items:
+        if item.get_closest_marker("redis"):
+            if not settings.REDIS_URL:
+                item.add_marker(pytest.mark.skip(reason="REDIS_URL is not set"))
+        elif not _asks_for_database(item):
+            # pytest-django refuses all others the database.
+            item.add_marker("embedded")
+
+
+def _asks_for_database(item: pytest.Item) -> bool:
+    fixtures = {"db", "transactional_db"} & {*getattr(item, "fixturenames", ())}
+    return bool(fixtures or item.get_closest_marker("django_db"))
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     """Run coroutine tests with asgiref, whose threads share the test's database connection; other plugins' do not."""
     if not inspect.iscoroutinefunction(pyfuncitem.obj):

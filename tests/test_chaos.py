@@ -19,7 +19,6 @@ from typing import Any
 import httpx
 import pytest
 from asgiref.sync import sync_to_async
-from django.conf import settings as django_settings
 from websockets.asyncio.client import connect
 from websockets.exceptions import WebSocketException
 
@@ -162,7 +161,7 @@ class Reader:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1_800)
-@pytest.mark.skipif(not django_settings.REDIS_URL, reason="REDIS_URL is not set")
+@pytest.mark.redis
 async def test_every_stream_ends_once_and_every_tail_is_the_same(
     language_model: Any, start_server: Callable[..., Server]
 ) -> None:

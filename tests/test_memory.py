@@ -19,6 +19,7 @@ ALLOWED = 1.10
 
 
 @pytest.mark.slow
+@pytest.mark.embedded
 @pytest.mark.parametrize("program", ["qa"])
 def test_memory_stays_flat(
     start_server: Callable[..., Server], program: str, capsys: pytest.CaptureFixture[str]

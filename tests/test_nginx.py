@@ -19,6 +19,8 @@ from tests.api.test_stream import check
 from tests.server import Server, free_port
 from tests.websocket.test_consumer import receive, send, socket, until_over
 
+pytestmark = pytest.mark.embedded
+
 README = Path(__file__).resolve().parent.parent / "README.md"
 
 MAIN = """

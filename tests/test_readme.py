@@ -164,6 +164,7 @@ def read_until(running: subprocess.Popen[str], mark: str) -> str:
     return found
 
 
+@pytest.mark.embedded
 @pytest.mark.skipif(
     shutil.which("node") is None and os.environ.get("CI") != "true", reason="Node is not installed, and this is not CI"
 )
@@ -177,6 +178,7 @@ def test_the_javascript_clients(server: Server, tmp_path: Path) -> None:
     assert printed.splitlines()[-1] == "run_end"
 
 
+@pytest.mark.embedded
 async def test_the_script_of_a_page(server: Server) -> None:
     async with page_of(server.url) as page:
         await page.set_content("<button></button><output></output>")

@@ -10,7 +10,6 @@ from typing import Any
 import httpx
 import pytest
 from asgiref.sync import sync_to_async
-from django.conf import settings as django_settings
 from httpx_sse import connect_sse
 from hypothesis import given
 from hypothesis import strategies as st
@@ -31,8 +30,6 @@ from tests.api.test_run import wait_for_trace
 from tests.api.test_stream import check
 from tests.server import Server
 from tests.websocket.test_consumer import receive, send, socket, until_over
-
-needs_redis = pytest.mark.skipif(not django_settings.REDIS_URL, reason="REDIS_URL is not set")
 
 EVENTS = st.lists(
     st.tuples(st.sampled_from(["status", "a", "b"]), st.text(st.characters(codec="utf-8"), min_size=1, max_size=4)),
@@ -74,7 +71,7 @@ SLOW = "@@words=80@@ @@token_delay=0.02@@"
 CONTINUE = {"on_disconnect": "continue"}
 
 
-@needs_redis
+@pytest.mark.redis
 @pytest.mark.slow
 class TestOtherProcesses:
     @pytest.fixture
@@ -134,7 +131,7 @@ class TestOtherProcesses:
         assert one.process.wait(30) is not None
 
 
-@needs_redis
+@pytest.mark.redis
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["daphne", "uvicorn"])
 async def test_a_socket_that_is_sent_away_at_shutdown_reads_on_elsewhere(
@@ -159,7 +156,7 @@ async def test_a_socket_that_is_sent_away_at_shutdown_reads_on_elsewhere(
     assert (await sync_to_async(wait_for_trace)("echo")).status == Trace.Status.SUCCEEDED
 
 
-@needs_redis
+@pytest.mark.redis
 class TestOneProcess:
     """A publisher and a follower, as two processes have them."""
 

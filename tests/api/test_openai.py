@@ -157,6 +157,7 @@ def test_programs_are_for_those_who_may_run_them(anonymous: API) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.embedded
 @pytest.mark.skipif(
     shutil.which("npm") is None and os.environ.get("CI") != "true", reason="npm is not installed, and this is not CI"
 )

@@ -247,6 +247,7 @@ def test_schemathesis_finds_nothing(demo_server: Server, tmp_path: Path) -> None
 
 
 @pytest.mark.slow
+@pytest.mark.embedded
 @pytest.mark.skipif(
     shutil.which("npm") is None and os.environ.get("CI") != "true", reason="npm is not installed, and this is not CI"
 )
