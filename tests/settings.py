@@ -10,7 +10,7 @@ os.environ.setdefault("SECRET_KEY", "only-for-tests")
 os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "true")
 
 from project.settings import *  # noqa: F403
-from project.settings import CACHES, DATABASES, DSPYSERVE, INSTALLED_APPS, REDIS_URL
+from project.settings import CACHES, DATABASES, DSPYSERVE, INSTALLED_APPS, MIDDLEWARE, REDIS_URL
 
 if "DSPYSERVE_TESTS_DIRECTORY" not in os.environ:
     # Inherited by the servers that tests start.
@@ -32,6 +32,7 @@ if REDIS_URL and (worker := os.environ.get("PYTEST_XDIST_WORKER")):
     CACHES["default"]["LOCATION"] = REDIS_URL
 
 INSTALLED_APPS = [*INSTALLED_APPS, "tests"]
+MIDDLEWARE = [*MIDDLEWARE, "tests.content_security.ContentSecurity"]
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 DSPYSERVE = {
     **DSPYSERVE,
