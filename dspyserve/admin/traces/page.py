@@ -130,7 +130,7 @@ def facts(trace: Trace, model_admin: ModelAdmin[Trace]) -> list[Fact]:
         Fact(_("Duration"), wording.duration(trace.duration_ms)),
         Fact(_("First token"), wording.duration(trace.first_token_ms) if trace.first_token_ms is not None else ""),
         Fact(_("Tokens"), wording.tokens(trace.input_tokens, trace.output_tokens)),
-        Fact(_("From the provider's cache"), str(trace.cached_tokens) if trace.cached_tokens else ""),
+        Fact(_("Cached tokens"), str(trace.cached_tokens) if trace.cached_tokens else ""),
         Fact(_("Cost"), wording.cost(trace.cost)),
         Fact(_("LM calls"), str(trace.lm_calls)),
         Fact(_("Spans"), str(trace.span_count)),

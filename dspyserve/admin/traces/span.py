@@ -172,7 +172,7 @@ def _facts(span: Span, attributes: Mapping[str, Any]) -> list[tuple[str, str]]:
         (_("Duration"), wording.duration(span.duration_ms)),
         (_("First token"), "" if span.first_token_ms is None else wording.duration(span.first_token_ms)),
         (_("Tokens"), tokens if is_lm else ""),
-        (_("From the provider's cache"), str(span.cached_tokens) if span.cached_tokens else ""),
+        (_("Cached tokens"), str(span.cached_tokens) if span.cached_tokens else ""),
         (_("Cost"), wording.cost(span.cost) if is_lm else ""),
         (_("Model"), span.model if span.model != span.name else ""),
         (_("Answered by"), _reply(attributes, "response_model", but=span.model)),

@@ -28,8 +28,8 @@ _LEAST: Final = 3.0
 class Row:
     """One span at its place, below the row of the number `parent`.
 
-    `x`, `width` and `tick` (its first token) are those of its bar, out of `WIDTH`. Tokens and cost are those of the span
-    and of all below it.
+    `x`, `width` and `tick` (its first token) are those of its bar, out of `WIDTH`. Tokens and cost are those of the
+    span and of all below it.
     """
 
     span: Span
@@ -141,7 +141,7 @@ def picture(trace: Trace, spans: Iterable[Span]) -> Picture:
         row.self_ms = self_time(intervals[index], (intervals[child] for child in below[index]))
     _mark_path(rows, intervals, below)
     _sum_up(rows)
-    return Picture(rows, total, [wording.duration(total * part / 4) for part in range(5)])
+    return Picture(rows, total, ["0", *(wording.duration(total * part / 4) for part in range(1, 5))])
 
 
 def _walk(ordered: list[Span]) -> list[Row]:

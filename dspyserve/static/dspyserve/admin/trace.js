@@ -254,7 +254,8 @@ document.addEventListener("click", (event) => {
   else if (row) {
     event.preventDefault();
     activate(row);
-    choose(row);
+    // On a narrow screen the details stand below the tree.
+    choose(row).then(() => panel.scrollIntoView({ block: "nearest" }));
   }
 });
 
