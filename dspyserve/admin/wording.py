@@ -21,7 +21,9 @@ def cost(dollars: float | None) -> str:
     """US dollars; a dash where nobody knows."""
     if dollars is None:
         return "–"
-    return "$0" if dollars == 0 else f"${dollars:.6f}".rstrip("0")
+    if 0 < dollars < 0.000001:
+        return "< $0.000001"
+    return f"${dollars:.6f}".rstrip("0").rstrip(".")
 
 
 def tokens(incoming: int | None, outgoing: int | None) -> str:

@@ -127,3 +127,10 @@ class TestSpans:
     def test_a_parent_that_is_missing_stays_named(self) -> None:
         rows = build(record(event("tool_start", "t", "x", 100.5)))
         assert rows.spans[1]["parent_id"] == "x" * 16
+
+
+class TestFirstToken:
+    def test_of_a_call_is_its_own_column(self) -> None:
+        rows = build(record(*lm_call(first_token_ms=12.5)))
+        assert [span["first_token_ms"] for span in rows.spans] == [None, 12.5]
+        assert "first_token_ms" not in (rows.payloads[1] or {})["attributes"]

@@ -137,8 +137,10 @@ class _Reader:
             yield Part("text", node=tree(content, address, budget=self._budget))
 
     def _block(self, part: Any, address: str, role: str) -> Iterator[Part]:
-        if not isinstance(part, Mapping):
-            yield from self._content(part, address, role)
+        if isinstance(part, str):
+            yield from self._text(part, address, role)
+        elif not isinstance(part, Mapping):
+            yield Part("text", node=tree(part, address, budget=self._budget))
         elif isinstance(part.get("text"), str):
             yield from self._text(part["text"], f"{address}.{list(part).index('text')}", role)
         elif (medium := media_of(part)) is not None:

@@ -65,7 +65,7 @@ def _by_markers(text: str) -> list[Piece]:
     found = [Piece("", start.strip())]
     for name, body in zip(rest[::2], rest[1::2], strict=True):
         if name != _CLOSING or body.strip():
-            found.append(Piece("" if name == _CLOSING else name, body.strip()))
+            found.append(Piece("" if name == _CLOSING else name, _value(body.strip())))
     return found
 
 
@@ -73,13 +73,18 @@ def _by_json(text: str) -> list[Piece]:
     text = text.strip()
     fenced = _FENCED.match(text)
     text = fenced[1].strip() if fenced else text
-    if not text.startswith("{") or len(text) > MAX_JSON:
-        return []
-    try:
-        value = decode(text)
-    except MalformedBody:
-        return []
+    value = _value(text) if text.startswith("{") else None
     return [Piece(str(name), item) for name, item in value.items()] if isinstance(value, Mapping) else []
+
+
+def _value(text: str) -> Any:
+    """What `text` is JSON of, where that is an object or an array; else the text."""
+    if not text.startswith(("{", "[")) or len(text) > MAX_JSON:
+        return text
+    try:
+        return decode(text)
+    except MalformedBody:
+        return text
 
 
 def _by_tags(text: str, names: frozenset[str]) -> list[Piece]:
@@ -96,7 +101,7 @@ def _tags(text: str, names: frozenset[str]) -> Iterator[Piece | None]:
         if end < 0:
             yield None
             return
-        yield Piece(name, text[match.end() : end].strip())
+        yield Piece(name, _value(text[match.end() : end].strip()))
         position = end + len(name) + 3
     if text[position:].strip():
         yield None

@@ -15,7 +15,7 @@ MAX_CHILDREN: Final = 100
 """Of one object or array at a time."""
 MAX_TEXT: Final = 4_000
 """Characters of one text."""
-_OPEN: Final = 20
+_OPEN: Final = 8
 """Objects and arrays with more than these are closed at first."""
 _SHORT: Final = 80
 """Characters of a text that stands in one line with its name."""
@@ -100,7 +100,7 @@ def _branch(
     value: Mapping[str, Any] | list[Any], address: str, name: str, depth: int, start: int, budget: Budget
 ) -> Node:
     kind = "object" if isinstance(value, Mapping) else "array"
-    node = Node(name, kind, address, count=len(value))
+    node = Node(name, kind, address, count=len(value), rest=len(value))
     node.is_open = depth < 3 and node.count <= _OPEN
     if not node.count:
         node.text = Cut("{}" if kind == "object" else "[]")
