@@ -10,7 +10,7 @@ from django.db.models import Value
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from dspyserve.admin.traces.list_filter import EQUAL, RANGES, SEARCH, TRUTHS
+from dspyserve.admin.traces.list_filter import EQUAL, RANGES, SEARCH, TRUTHS, said_of
 from dspyserve.models import LanguageModel, Program, Trace
 from dspyserve.tracing.query_language import terms_of
 from dspyserve.tracing.query_terms import Term
@@ -83,7 +83,7 @@ class FilterForm(forms.Form):
     text = _text(_("Text"))
 
     def __init__(self, values: Mapping[str, str], programs: Iterable[str], models: Iterable[str]) -> None:
-        super().__init__(initial=dict(values), auto_id="filter-%s", use_required_attribute=False)
+        super().__init__(initial=dict(values), auto_id="filter-%s", label_suffix="", use_required_attribute=False)
         names = {"program": sorted(programs), "model": sorted(models)}
         for name, given in names.items():
             self.fields[name].choices = [*ANY, *[(value, value) for value in given]]  # type: ignore[attr-defined]
@@ -113,7 +113,7 @@ def values_of(wanted: TraceFilter) -> dict[str, str]:
     """What the form's fields show of `wanted`; what they cannot say stands under `q`, as a search."""
     values: dict[str, str] = {}
     rest: list[Term] = []
-    for term in terms_of(wanted):
+    for term in terms_of(said_of(wanted)):
         said = _said(term)
         if said and not said.keys() & values.keys():
             values |= said

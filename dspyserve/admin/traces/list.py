@@ -10,6 +10,7 @@ from urllib.parse import urlencode
 
 from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
+from django.forms import Media
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
 from django.template.response import TemplateResponse
 from django.urls import path
@@ -20,10 +21,10 @@ from django.utils.translation import gettext_lazy, ngettext
 
 from dspyserve.access.permissions import VIEW_PAYLOAD, Right
 from dspyserve.admin.traces import deleting, filter_form, list_rows, saved_views
-from dspyserve.admin.traces.list_filter import SEARCH, UnreadableFilter, filter_of, query_of, text_of
+from dspyserve.admin.traces.list_filter import SEARCH, UnreadableFilter, filter_of, query_of, said_of, text_of
 from dspyserve.admin.traces.search_help import HELP
 from dspyserve.models import Trace
-from dspyserve.tracing.query_language import parse, terms_of
+from dspyserve.tracing.query_language import terms_of
 from dspyserve.tracing.search import ANY_TIME, Cursor, TraceFilter, count_up_to, newer, page, page_before
 
 SIZE: Final = 50
@@ -173,7 +174,7 @@ def _response(model_admin: Any, request: HttpRequest, context: dict[str, Any]) -
         **model_admin.admin_site.each_context(request),
         "opts": model_admin.opts,
         "title": _("Traces"),
-        "media": model_admin.media,
+        "media": Media(css=model_admin.Media.css),
         "may_read": request.user.has_perm(VIEW_PAYLOAD),
         "may_delete": model_admin.has_delete_permission(request),
         "help": HELP,
@@ -230,7 +231,7 @@ def _views(request: HttpRequest, current: str | None) -> list[Link]:
 
 def _chips(wanted: TraceFilter) -> Iterator[Link]:
     """Every word of the search, with the address of the list without it."""
-    terms = [str(term) for term in terms_of(parse(text_of(wanted)))]
+    terms = [str(term) for term in terms_of(said_of(wanted))]
     for number, text in enumerate(terms):
         rest = " ".join([*terms[:number], *terms[number + 1 :]])
         yield Link(text, _address(urlencode({SEARCH: rest}) if rest else ""))

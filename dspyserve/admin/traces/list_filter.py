@@ -79,10 +79,15 @@ def filter_of(query: QueryDict) -> TraceFilter:
     return replace(wanted, window=DEFAULT_WINDOW) if _has_default_window(wanted) else wanted
 
 
+def said_of(wanted: TraceFilter) -> TraceFilter:
+    """`wanted` without the window that it has where nothing is said of time."""
+    unsaid = replace(wanted, window=None)
+    return unsaid if wanted.window == DEFAULT_WINDOW and _has_default_window(unsaid) else wanted
+
+
 def text_of(wanted: TraceFilter) -> str:
     """The search that asks for `wanted`, without what needs no saying."""
-    unsaid = replace(wanted, window=None)
-    return unparse(unsaid if wanted.window == DEFAULT_WINDOW and _has_default_window(unsaid) else wanted)
+    return unparse(said_of(wanted))
 
 
 def query_of(wanted: TraceFilter) -> str:
