@@ -20,6 +20,8 @@ from dspyserve.admin.traces.list_filter import filter_of
 from dspyserve.models import Feedback, Program, Span, Trace
 from dspyserve.tracing.search import neighbours
 
+pytestmark = pytest.mark.django_db
+
 LIST = "/admin/dspyserve/trace/"
 SPAN = "0123456789abcdef"
 SMALL, LARGE = 1_000, 100_000
@@ -154,7 +156,7 @@ def test_five_queries_whatever_the_number_of_traces(answers: dict[int, dict[str,
     assert len(large.queries) <= 5, large.queries
     assert small.rows > 0
     assert (large.rows == 50) is (search not in ("trace id", "span id"))
-    if small.rows == 50:
+    if small.next_page:
         assert len(small.queries) == len(large.queries)
 
 
