@@ -22,7 +22,7 @@ from dspyserve.encoding import encode
 from dspyserve.errors import Fault, InvalidInput, TraceNotFound
 from dspyserve.models import Feedback, Span, Trace
 from dspyserve.problems import problem
-from dspyserve.reviewing.feedback import give_feedback
+from dspyserve.reviewing.feedback import agive_feedback
 from dspyserve.tracing import export
 from dspyserve.tracing.documents import feedback_document, payload_document, span_document, trace_document
 from dspyserve.tracing.search import Cursor, Limit, Opinion, TraceFilter, page, trace_id_of
@@ -105,7 +105,7 @@ async def feedback(request: HttpRequest, trace_id: str) -> HttpResponse:
     identity = await admit(request)
     await check_may(identity, Right.GIVE_FEEDBACK)
     trace = await sync_to_async(_trace)(identity, trace_id)
-    opinion, is_new = await give_feedback(identity, trace, read_object(request))
+    opinion, is_new = await agive_feedback(identity, trace, read_object(request))
     return json_response(feedback_document(opinion), trace_id=trace.id.hex, status=201 if is_new else 200)
 
 
