@@ -330,7 +330,11 @@ def page_before(traces: QuerySet[Trace], before: Cursor, size: int) -> tuple[lis
 def neighbours(traces: QuerySet[Trace], trace: Trace) -> tuple[Trace | None, Trace | None]:
     """The next newer and the next older of `traces`, whether `trace` is one of them or not."""
     place = Cursor.of(trace)
-    return newer(traces, place).first(), older(traces, place).first()
+    ends = [Subquery(beyond(traces, place).values("pk")[:1]) for beyond in (newer, older)]
+    # One query: the page of a trace has few of them.
+    found = Trace.objects.filter(Q(pk=ends[0]) | Q(pk=ends[1]))
+    by_side = {(one.started_at, one.pk) > (place.started_at, place.trace_id): one for one in found}
+    return by_side.get(True), by_side.get(False)
 
 
 def count_up_to(traces: QuerySet[Trace], cap: int) -> int:
