@@ -11,8 +11,8 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 
+from dspyserve.admin.traces import compare, page, queue, review, review_actions, sessions
 from dspyserve.admin.traces import list as trace_list
-from dspyserve.admin.traces import page
 from dspyserve.admin.traces.span_views import SpanViews
 from dspyserve.admin.traces.status import status_badge
 from dspyserve.models import Trace
@@ -44,10 +44,6 @@ class TraceAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         """The list, in place of Django's own, which counts and sorts the whole table."""
         return trace_list.view(self, request, extra_context or {})
 
-    def get_urls(self) -> list[Any]:
-        """With what belongs to the list."""
-        return [*trace_list.urls(self), *super().get_urls()]
-
     # The page
 
     def change_view(
@@ -68,13 +64,15 @@ class TraceAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
             "title": f"{trace.program_name} · {trace.id.hex}",
             "crumb": trace.id.hex,
             "has_delete_permission": self.has_delete_permission(request, trace),
-            "media": self.media,
+            "media": self.media + review.MEDIA,
         }
         return TemplateResponse(request, "admin/dspyserve/trace/page.html", context)
 
-    def get_urls(self) -> Any:
-        """With the pieces of the page that are loaded on demand."""
-        return [*SpanViews(self).urls, *super().get_urls()]
+    def get_urls(self) -> list[Any]:
+        """With the pages beside the list, and the pieces of the page that are loaded on demand."""
+        parts = (trace_list, review_actions, queue, sessions, compare)
+        own = [url for part in parts for url in part.urls(self)]
+        return [*SpanViews(self).urls, *own, *super().get_urls()]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Trace]:
         """With the user and the key, which list and page show."""

@@ -20,7 +20,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
 from dspyserve.access.permissions import VIEW_PAYLOAD, Right
-from dspyserve.admin.traces import deleting, filter_form, list_rows, saved_views
+from dspyserve.admin.traces import compare, deleting, filter_form, list_rows, saved_views
 from dspyserve.admin.traces.list_filter import SEARCH, UnreadableFilter, filter_of, query_of, said_of, text_of
 from dspyserve.admin.traces.search_help import HELP
 from dspyserve.models import Trace
@@ -85,7 +85,7 @@ def urls(model_admin: Any) -> list[Any]:
 
 
 def view(model_admin: Any, request: HttpRequest, extra_context: dict[str, Any]) -> HttpResponse:
-    """The list; a POST deletes.
+    """The list; a POST deletes, or compares.
 
     Raises:
         PermissionDenied: the user may not see traces.
@@ -93,7 +93,7 @@ def view(model_admin: Any, request: HttpRequest, extra_context: dict[str, Any]) 
     if not model_admin.has_view_permission(request):
         raise PermissionDenied
     if request.method == "POST":
-        return deleting.act(model_admin, request)
+        return _act(model_admin, request)
     try:
         wanted, errors = filter_of(request.GET), ()
     except UnreadableFilter as error:
@@ -143,6 +143,13 @@ def save_view(request: HttpRequest, model_admin: Any) -> HttpResponse:
 def delete_view(request: HttpRequest, model_admin: Any, pk: int) -> HttpResponse:
     """Forget a search."""
     return saved_views.delete(model_admin, request, pk)
+
+
+def _act(model_admin: Any, request: HttpRequest) -> HttpResponse:
+    if request.POST.get("action") != compare.ACTION:
+        return deleting.act(model_admin, request)
+    traces = deleting.chosen(model_admin, request)
+    return compare.compare(model_admin, request, traces) or HttpResponseRedirect(request.get_full_path())
 
 
 def _traces(model_admin: Any, request: HttpRequest, wanted: TraceFilter) -> QuerySet[Trace]:

@@ -16,7 +16,7 @@ from django.utils.translation import gettext as _
 from dspyserve.access.permissions import VIEW_PAYLOAD
 from dspyserve.admin import wording
 from dspyserve.admin.plain_text import visible
-from dspyserve.admin.traces import payloads, span_tree
+from dspyserve.admin.traces import payloads, review, span_tree
 from dspyserve.admin.traces.json_tree import Budget, fields
 from dspyserve.admin.traces.span import Failure, detail, failure_of, section
 from dspyserve.admin.traces.span_views import addresses, value_node
@@ -62,6 +62,7 @@ def context(trace: Trace, request: HttpRequest, model_admin: ModelAdmin[Trace]) 
         "kept": urlencode({KEPT: request.GET[KEPT]}) if KEPT in request.GET else "",
         **_run(trace, root, found, model_admin, may_read=may_read),
         **_panel(chosen, found, request, model_admin, may_read=may_read),
+        "review": review.context(request, trace, found[root.pk].outputs if root and root.pk in found else None),
     }
 
 

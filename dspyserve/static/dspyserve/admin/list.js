@@ -47,19 +47,21 @@ function offer(place, text) {
 }
 
 /**
- * Let one box choose the page, and the button of the chosen wait for one.
+ * Let one box choose the page, and the buttons of the chosen wait for them: for as many as `data-chosen` says, or any.
  * @param {HTMLFormElement} form
  */
 function choosing(form) {
   const all = form.querySelector("[data-all]");
-  const button = form.querySelector("[data-chosen]");
-  if (!all || !button) return;
+  const buttons = form.querySelectorAll("[data-chosen]");
   const boxes = [...form.querySelectorAll("tbody input[type=checkbox]")];
   const show = () => {
     const chosen = boxes.filter((box) => box.checked).length;
     all.checked = chosen === boxes.length;
     all.indeterminate = chosen > 0 && chosen < boxes.length;
-    button.disabled = chosen === 0;
+    for (const button of buttons) {
+      const wanted = Number(button.dataset.chosen);
+      button.disabled = wanted ? chosen !== wanted : chosen === 0;
+    }
   };
   all.hidden = false;
   all.addEventListener("change", () => {
