@@ -326,20 +326,20 @@ class TestExport:
         assert (len(lines), len(queries)) == (count, 3)
 
     def test_that_fails_at_once_is_a_problem(self, reader: API, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("dspyserve.tracing.export.page", failing_after(0))
+        monkeypatch.setattr("dspyserve.tracing.export.reading.page", failing_after(0))
         response = reader.get("traces/export")
         assert (response.status_code, response.json()["code"]) == (500, "program_error")
 
     def test_that_fails_later_says_so_in_its_last_line(self, reader: API, monkeypatch: pytest.MonkeyPatch) -> None:
         make_traces(5)
-        monkeypatch.setattr("dspyserve.tracing.export.CHUNK", 2)
-        monkeypatch.setattr("dspyserve.tracing.export.page", failing_after(2))
+        monkeypatch.setattr("dspyserve.tracing.export.reading.CHUNK", 2)
+        monkeypatch.setattr("dspyserve.tracing.export.reading.page", failing_after(2))
         lines = [json.loads(line) for line in content(reader.get("traces/export")).splitlines()]
         assert [line.get("program") for line in lines] == ["qa", "qa", "qa", "qa", None]
         assert lines[-1]["problem"]["code"] == "program_error"
 
     def test_goes_on_beyond_one_chunk(self, language_model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("dspyserve.tracing.export.CHUNK", 4)
+        monkeypatch.setattr("dspyserve.tracing.export.reading.CHUNK", 4)
         make_traces(10)
         ids = [json.loads(line)["id"] for line in b"".join(jsonl(Trace.objects.all(), payloads=True)).splitlines()]
         assert ids == [uuid.UUID(int=number).hex for number in range(10, 0, -1)]
