@@ -11,6 +11,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 
+from dspyserve.admin.dashboard import view as dashboard
 from dspyserve.admin.traces import compare, page, queue, review, review_actions, sessions
 from dspyserve.admin.traces import list as trace_list
 from dspyserve.admin.traces.span_views import SpanViews
@@ -70,7 +71,7 @@ class TraceAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 
     def get_urls(self) -> list[Any]:
         """With the pages beside the list, and the pieces of the page that are loaded on demand."""
-        parts = (trace_list, review_actions, queue, sessions, compare)
+        parts = (trace_list, review_actions, queue, sessions, compare, dashboard)
         own = [url for part in parts for url in part.urls(self)]
         return [*SpanViews(self).urls, *own, *super().get_urls()]
 
