@@ -24,6 +24,11 @@ REDACTED: Final = "[redacted]"
 _MEDIA: Final = re.compile(r"data:([\w.+-]+/[\w.+-]+)?(?:;[\w=.-]+)*;base64,([A-Za-z0-9+/=\s]{64,})")
 _UNSTORABLE: Final = re.compile("[\x00\ud800-\udfff]")
 _SHORTEST_SECRET: Final = 8
+_ALTERED: Final = re.compile(
+    r"… \[\d+ (?:bytes|KB) of \d+ (?:bytes|KB)\]$|^\[nested deeper than \d+ levels\]$|^\[\d+ more\]$"
+    r"|\[redacted\]|\[[\w.+-]+/[\w.+-]+, \d+ (?:bytes|KB), sha256 [0-9a-f]{16}\]"
+)
+"""What is put in the place of what is not kept."""
 
 
 @dataclass(slots=True)
@@ -99,6 +104,15 @@ class Sanitizer:
     def _integer(value: int | bool | None) -> int | bool | str | None:
         # SQLite reads JSON integers as 64 bits; a longer one would come back as another number.
         return value if value is None or -(2**63) <= value < 2**63 else str(value)
+
+
+def is_altered(value: Any) -> bool:
+    """Whether a stored value shows that something of it was cut, hidden or named instead of kept."""
+    if isinstance(value, str):
+        return _ALTERED.search(value) is not None
+    if isinstance(value, Mapping):
+        return any(is_altered(item) for item in value.values())
+    return isinstance(value, list) and any(is_altered(item) for item in value)
 
 
 def clean_text(text: str) -> str:

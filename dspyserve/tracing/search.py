@@ -332,7 +332,7 @@ def neighbours(traces: QuerySet[Trace], trace: Trace) -> tuple[Trace | None, Tra
     place = Cursor.of(trace)
     ends = [Subquery(beyond(traces, place).values("pk")[:1]) for beyond in (newer, older)]
     # One query: the page of a trace has few of them.
-    found = Trace.objects.filter(Q(pk=ends[0]) | Q(pk=ends[1]))
+    found = Trace.objects.filter(Q(pk=ends[0]) | Q(pk=ends[1])).order_by()
     by_side = {(one.started_at, one.pk) > (place.started_at, place.trace_id): one for one in found}
     return by_side.get(True), by_side.get(False)
 

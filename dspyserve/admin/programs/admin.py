@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from functools import partial
 from typing import Any
+from urllib.parse import urlencode
 
 from django import forms
 from django.contrib import admin
+from django.contrib.admin.utils import unquote
 from django.db.models import QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
+from django.template.loader import render_to_string
+from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
 
+from dspyserve.admin.programs import schema_fields, versions
+from dspyserve.admin.programs.playground import playground
 from dspyserve.errors import DspyserveError
 from dspyserve.models import LanguageModel, Program, ProgramVersion
 from dspyserve.programs.catalogue import catalogue
@@ -52,31 +60,13 @@ class ProgramForm(forms.ModelForm):  # type: ignore[type-arg]
         return cleaned
 
 
-class ProgramVersionInline(admin.TabularInline):  # type: ignore[type-arg]
-    """The saved states, without the states themselves."""
-
-    model = ProgramVersion
-    fk_name = "program"
-    fields = readonly_fields = ("number", "note", "author", "dspy_version", "created_at")
-    extra = 0
-    can_delete = False
-
-    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Not here."""
-        return False
-
-    def get_queryset(self, request: HttpRequest) -> QuerySet[ProgramVersion]:
-        """A state may be large and is not shown."""
-        return super().get_queryset(request).defer("state").select_related("author", "program")
-
-
 @admin.register(Program)
 class ProgramAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     """Code programs show where they come from; signature programs are made here. No import path is ever typed in."""
 
     form = ProgramForm
-    inlines = (ProgramVersionInline,)
-    list_display = ("name", "title", "origin", "runs_on", "access", "trace_level", "is_enabled")
+    change_form_template = "admin/dspyserve/program/change_form.html"
+    list_display = ("name", "title", "origin", "runs_on", "running_version", "access", "is_enabled", "links")
     list_filter = ("source", "access", "is_enabled")
     list_select_related = ("language_model", "active_version")
     search_fields = ("name", "title", "description")
@@ -86,7 +76,7 @@ class ProgramAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     readonly_fields = ("origin", "inputs", "outputs", "created_at", "updated_at")
 
     class Media:
-        css = {"all": ["dspyserve/admin/base.css"]}
+        css = {"all": ["dspyserve/admin/base.css", "dspyserve/admin/program.css"]}
 
     def get_readonly_fields(self, request: HttpRequest, obj: Program | None = None) -> list[str]:
         """A registered program keeps its name."""
@@ -128,15 +118,58 @@ class ProgramAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
             return row.language_model.name
         return str(_("default"))
 
+    @admin.display(description=_("version"))
+    def running_version(self, row: Program) -> str:
+        """The number of the active one."""
+        return f"v{row.active_version.number}" if row.active_version else "–"
+
+    @admin.display(description=_("try it"))
+    def links(self, row: Program) -> str:
+        """The playground and the traces."""
+        return format_html(
+            '<a href="{}">{}</a> · <a href="{}">{}</a>',
+            reverse("admin:dspyserve_program_playground", args=[row.pk]),
+            _("Playground"),
+            traces_of(row),
+            _("Traces"),
+        )
+
     @admin.display(description=_("inputs"))
     def inputs(self, row: Program) -> str:
-        """The JSON Schema of its inputs."""
-        return _schema(row, "input_schema")
+        """The fields that it takes."""
+        return _contract(row, "input_schema")
 
     @admin.display(description=_("outputs"))
     def outputs(self, row: Program) -> str:
-        """The JSON Schema of its outputs."""
-        return _schema(row, "output_schema")
+        """The fields that it gives."""
+        return _contract(row, "output_schema")
+
+    # Pages of a program
+
+    def get_urls(self) -> list[URLPattern]:
+        """The pages of versions and the playground, beside the admin's own."""
+        views: dict[str, tuple[str, Callable[..., HttpResponse]]] = {
+            "playground": ("playground/", playground),
+            "version_add": ("versions/add/", versions.upload),
+            "versions_compare": ("versions/compare/", versions.compare),
+            "version": ("versions/<int:number>/", versions.version_page),
+            "version_download": ("versions/<int:number>/state.json", versions.download),
+            "version_activate": ("versions/<int:number>/activate/", versions.activate),
+        }
+        own = [
+            path(f"<int:pk>/{route}", self.admin_site.admin_view(partial(view, self)), name=f"dspyserve_program_{name}")
+            for name, (route, view) in views.items()
+        ]
+        return [*own, *super().get_urls()]
+
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
+    ) -> HttpResponse:
+        """The form, with the versions and what leads on from here."""
+        program = self.get_object(request, unquote(object_id))
+        more = {} if program is None else {**versions.listed(program), "traces_address": traces_of(program)}
+        context = {**more, "may_add_version": versions.may_add(request), **(extra_context or {})}
+        return super().change_view(request, object_id, form_url, context)
 
     def formfield_for_foreignkey(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
         """Say which language model is meant by none."""
@@ -147,9 +180,16 @@ class ProgramAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         return field
 
 
-def _schema(row: Program, name: str) -> str:
+def traces_of(program: Program) -> str:
+    """The address of the list of its traces."""
+    return f"{reverse('admin:dspyserve_trace_changelist')}?{urlencode({'program': program.name})}"
+
+
+def _contract(row: Program, name: str) -> str:
     try:
         schema = getattr(catalogue.get(row.name).schema, name)
     except DspyserveError as error:
         return str(error.__cause__ or error)
-    return format_html('<pre class="dspyserve-text">{}</pre>', json.dumps(schema, indent=2, ensure_ascii=False))
+    raw = json.dumps(schema, indent=2, ensure_ascii=False)
+    context = {"fields": schema_fields.rows(schema), "raw": raw}
+    return render_to_string("admin/dspyserve/program/fields.html", context)

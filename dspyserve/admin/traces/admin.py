@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from django.contrib import admin
@@ -10,10 +11,12 @@ from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
+from django.urls import path
 
 from dspyserve.admin.dashboard import view as dashboard
 from dspyserve.admin.traces import compare, page, queue, review, review_actions, sessions
 from dspyserve.admin.traces import list as trace_list
+from dspyserve.admin.traces.replay import replay
 from dspyserve.admin.traces.span_views import SpanViews
 from dspyserve.admin.traces.status import status_badge
 from dspyserve.models import Trace
@@ -73,6 +76,8 @@ class TraceAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         """With the pages beside the list, and the pieces of the page that are loaded on demand."""
         parts = (trace_list, review_actions, queue, sessions, compare, dashboard)
         own = [url for part in parts for url in part.urls(self)]
+        replaying = self.admin_site.admin_view(partial(replay, self))
+        own.append(path("<str:object_id>/replay/", replaying, name="dspyserve_trace_replay"))
         return [*SpanViews(self).urls, *own, *super().get_urls()]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Trace]:

@@ -18,6 +18,7 @@ from dspyserve.admin import wording
 from dspyserve.admin.plain_text import visible
 from dspyserve.admin.traces import payloads, review, span_tree
 from dspyserve.admin.traces.json_tree import Budget, fields
+from dspyserve.admin.traces.replay import may_replay, replays_of
 from dspyserve.admin.traces.span import Failure, detail, failure_of, section
 from dspyserve.admin.traces.span_views import addresses, value_node
 from dspyserve.models import Span, Trace
@@ -55,6 +56,8 @@ def context(trace: Trace, request: HttpRequest, model_admin: ModelAdmin[Trace]) 
         "tags": [(visible(str(tag)), _list(model_admin, tag=tag)) for tag in trace.tags],
         "may_read": may_read,
         "picture": picture,
+        "replays": replays_of(trace),
+        "may_replay": trace.program_id is not None and may_replay(request),
         "width": span_tree.WIDTH,
         "hidden_spans": hidden,
         "hidden_errors": max(trace.error_count - picture.errors, 0) if hidden else 0,
