@@ -99,6 +99,18 @@ class TestList:
             ({"session_id": "s1"}, [3]),
             ({"tag": "beta"}, [2]),
             ({"has_feedback": "true"}, [0]),
+            ({"is_reviewed": "true"}, [0]),
+            ({"is_reviewed": "false"}, [3, 2, 1]),
+            ({"feedback": "good"}, [0]),
+            ({"feedback": "bad"}, []),
+            ({"environment": "prod"}, [3]),
+            ({"error_type": "ValueError"}, [1]),
+            ({"user": "nobody"}, []),
+            ({"api_key": "nobody"}, []),
+            ({"metadata": "tenant=acme"}, [3]),
+            ({"min_tokens": "10", "max_tokens": "1e2"}, [2]),
+            ({"min_duration_ms": "2.5"}, [2]),
+            ({"max_cost": "0.01"}, [3]),
             ({"since": "2026-01-01T00:00:01Z"}, [3, 2]),
             ({"until": "2026-01-01T00:00:01Z"}, [1, 0]),
             ({"until": "2026-01-01T22:32:01+22:32"}, [1, 0]),
@@ -112,9 +124,9 @@ class TestList:
         made = make_traces(4)
         changes: list[dict[str, Any]] = [
             {},
-            {"status": "failed", "error_count": 1},
-            {"transport": "sse", "tags": ["beta"]},
-            {"session_id": "s1"},
+            {"status": "failed", "error_count": 1, "error_type": "ValueError"},
+            {"transport": "sse", "tags": ["beta"], "input_tokens": 100, "duration_ms": 2.5},
+            {"session_id": "s1", "environment": "prod", "metadata": {"tenant": "acme"}, "cost": 0.01},
         ]
         for trace, values in zip(made, changes, strict=True):
             Trace.objects.filter(pk=trace.pk).update(**values or {"model": "m"})
@@ -136,6 +148,10 @@ class TestList:
             {"until": "9999-12-31T23:59:59-10:00"},
             {"has_errors": "1"},
             {"colour": "red"},
+            {"min_cost": "-1"},
+            {"max_tokens": "1e10"},
+            {"max_cost": "nan"},
+            {"metadata": "tenant"},
             {"program": "a\x00b"},
         ],
     )
