@@ -12,16 +12,15 @@ from django.conf import settings
 from django.contrib.auth.models import User
 from django.test import Client
 from django.utils import timezone
-from playwright.async_api import Page, Route, expect
+from playwright.async_api import Page, expect
 
 from dspyserve.admin.traces.list import NEWS_SECONDS
 from dspyserve.models import Feedback, Trace
-from tests.browser.chromium import page_of
+from tests.browser.chromium import overflow, page_of
 from tests.server import Server
 
 LIST = "/admin/dspyserve/trace/"
 HOSTILE = "<script>document.title = 'pwned'</script><img src=x onerror=document.title='pwned'>\u202e" + "W" * 100
-WIDTHS = "[document.documentElement.scrollWidth, innerWidth]"
 
 
 @pytest.fixture
@@ -61,27 +60,14 @@ def make_traces() -> str:
     return client.cookies[settings.SESSION_COOKIE_NAME].value
 
 
-async def strict(route: Route) -> None:
-    """Answer with the strictest policy for contents that a site can have."""
-    response = await route.fetch()
-    await route.fulfill(
-        response=response, headers={**response.headers, "content-security-policy": "default-src 'self'"}
-    )
-
-
 async def test_a_day_at_the_list(server: Server) -> None:
-    cookie = await sync_to_async(make_traces)()
-    complaints: list[str] = []
-    async with page_of(server.url, "/admin/login/") as page:
-        page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
-        await page.context.add_cookies([{"name": settings.SESSION_COOKIE_NAME, "value": cookie, "url": server.url}])
-        await page.route(f"**{LIST}**", strict)
+    session = await sync_to_async(make_traces)()
+    async with page_of(server.url, LIST, session=session) as page:
         await page.clock.install()
         await fits_wide_and_narrow(page, server)
         await tells_news_politely(page)
         await deletes_what_was_chosen(page)
         await opens_a_trace_by_any_place_of_its_row(page)
-    assert complaints == []
 
 
 async def fits_wide_and_narrow(page: Page, server: Server) -> None:
@@ -90,8 +76,7 @@ async def fits_wide_and_narrow(page: Page, server: Server) -> None:
         await page.goto(server.url + LIST)
         for part in ("Filters", "Search help", "Save view"):
             await page.locator("summary", has_text=part).click()
-            content, window = await page.evaluate(WIDTHS)
-            assert content <= window, (width, part)
+            assert await overflow(page) <= 0, (width, part)
     table, column = await page.evaluate(
         "[document.querySelector('.list-rows table').scrollWidth, document.querySelector('.list-rows').clientWidth]"
     )
@@ -126,7 +111,9 @@ async def deletes_what_was_chosen(page: Page) -> None:
 
 
 async def opens_a_trace_by_any_place_of_its_row(page: Page) -> None:
+    await page.wait_for_load_state()
     await page.keyboard.press("/")
+    await expect(page.get_by_label("Search traces")).to_be_focused()
     await page.keyboard.type("status:failed")
     await page.keyboard.press("Enter")
     await expect(page.locator(".list-rows tbody tr")).to_have_count(2)
