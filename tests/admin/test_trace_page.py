@@ -69,8 +69,8 @@ class TestHeader:
         told = ("v7", "Failed", "1.00 s", "250 ms", "5 → 6", "$0.25", "openai/x", "production", "Why?", "went wrong")
         for text in (*told, "program_error", "Traceback (most recent call last)", "tenant", "ann"):
             assert text in page, text
-        assert f'href="{LIST}?session=s+1&amp;window=all"' in page
-        assert f'href="{LIST}?tag=beta%26co&amp;window=all"' in page
+        assert f'href="{LIST}session/s%201/?at={trace.pk.hex}#trace-{trace.pk.hex}"' in page
+        assert f'href="{LIST}?tag=beta%26co&amp;window=any"' in page
 
     def test_has_room_for_what_others_add(self, reviewer: Client) -> None:
         names = [template.name for template in reviewer.get(page_url(make_trace())).templates]

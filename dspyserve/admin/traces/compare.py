@@ -18,6 +18,7 @@ from dspyserve.access.permissions import VIEW_PAYLOAD
 from dspyserve.admin.plain_text import visible
 from dspyserve.admin.traces import comparison, payloads, span_tree, tree_diff
 from dspyserve.admin.traces.addresses import address
+from dspyserve.admin.traces.status import status_badge
 from dspyserve.admin.traces.text_diff import Work
 from dspyserve.models import Span, Trace
 from dspyserve.tracing.search import trace_id_of
@@ -25,6 +26,7 @@ from dspyserve.tracing.search import trace_id_of
 MEDIA: Final = forms.Media(css={"all": ["dspyserve/admin/compare.css"]})
 _NOTHING: Final = payloads.Payload()
 ACTION: Final = "compare"
+"""The button of the list."""
 SIDES: Final = ("a", "b")
 """The parameters of the address, and what the page calls the two."""
 
@@ -40,9 +42,9 @@ def urls(model_admin: Any) -> list[URLPattern]:
 
 def compare(model_admin: Any, request: HttpRequest, queryset: QuerySet[Trace]) -> HttpResponse | None:
     """Two rows of the list side by side, the older one on the left; a word to the user where they are not two."""
-    chosen = list(queryset.order_by("started_at", "pk").values_list("pk", flat=True)[:3])
+    chosen = list(queryset.order_by("started_at", "pk").values_list("pk", flat=True)[: len(SIDES) + 1])
     if len(chosen) != len(SIDES):
-        model_admin.message_user(request, _("Select two traces to compare."), messages.WARNING)
+        model_admin.message_user(request, _("Choose two traces to compare them."), messages.WARNING)
         return None
     return HttpResponseRedirect(compare_address(request, *chosen))
 
@@ -70,11 +72,11 @@ def show(model_admin: Any, request: HttpRequest) -> HttpResponse:
     }
     one, other = found["a"], found["b"]
     if one is not None and other is not None:
-        context |= _comparison(model_admin, request, one, other)
+        context |= _comparison(request, one, other)
     return TemplateResponse(request, "admin/dspyserve/trace/compare.html", context)
 
 
-def _comparison(model_admin: Any, request: HttpRequest, one: Trace, other: Trace) -> dict[str, Any]:
+def _comparison(request: HttpRequest, one: Trace, other: Trace) -> dict[str, Any]:
     both, may_read = (one, other), request.user.has_perm(VIEW_PAYLOAD)
     spans = _spans(*both)
     found = payloads.read(*(own[0] for own in spans if own)) if may_read and any(spans) else {}
@@ -82,7 +84,7 @@ def _comparison(model_admin: Any, request: HttpRequest, one: Trace, other: Trace
     work = Work()
     trees = (_tree(trace, own) for trace, own in zip(both, spans, strict=True))
     return {
-        "sides": [_side(model_admin, request, side, trace) for side, trace in zip("AB", both, strict=True)],
+        "sides": [_side(request, side, trace) for side, trace in zip("AB", both, strict=True)],
         "swapped": compare_address(request, other.pk, one.pk),
         "is_same": one.pk == other.pk,
         "may_read": may_read,
@@ -96,9 +98,9 @@ def _comparison(model_admin: Any, request: HttpRequest, one: Trace, other: Trace
     }
 
 
-def _side(model_admin: Any, request: HttpRequest, name: str, trace: Trace) -> dict[str, Any]:
+def _side(request: HttpRequest, name: str, trace: Trace) -> dict[str, Any]:
     url = address(request, "change", trace.pk)
-    return {"name": name, "trace": trace, "url": url, "badge": model_admin.badge(trace)}
+    return {"name": name, "trace": trace, "url": url, "badge": status_badge(trace)}
 
 
 def _spans(one: Trace, other: Trace) -> list[list[Span]]:

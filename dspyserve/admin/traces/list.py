@@ -20,7 +20,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
 from dspyserve.access.permissions import VIEW_PAYLOAD, Right
-from dspyserve.admin.traces import compare, deleting, filter_form, list_rows, saved_views
+from dspyserve.admin.traces import compare, deleting, filter_form, list_rows, queue, saved_views, sessions
 from dspyserve.admin.traces.list_filter import SEARCH, UnreadableFilter, filter_of, query_of, said_of, text_of
 from dspyserve.admin.traces.search_help import HELP
 from dspyserve.models import Trace
@@ -223,6 +223,8 @@ def _around(request: HttpRequest, wanted: TraceFilter) -> dict[str, Any]:
         "form": filter_form.FilterForm(values, *filter_form.choices()),
         "carried": values.get(SEARCH, ""),
         "views": _views(request, query),
+        "unreviewed": queue.first_address(request, query),
+        "conversation": sessions.session_address(request, wanted.session_id) if wanted.session_id else "",
         "exports": list(_exports(query)) if request.user.has_perm(Right.EXPORT.permission) else [],
     }
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
+from django.contrib.admin.utils import quote
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils import timezone
@@ -22,6 +23,7 @@ from dspyserve.admin.traces.replay import may_replay, replays_of
 from dspyserve.admin.traces.span import Failure, detail, failure_of, section
 from dspyserve.admin.traces.span_views import addresses, value_node
 from dspyserve.models import Span, Trace
+from dspyserve.tracing.search import ANY_TIME
 
 if TYPE_CHECKING:
     from django.contrib.admin import ModelAdmin
@@ -145,7 +147,7 @@ def facts(trace: Trace, model_admin: ModelAdmin[Trace]) -> list[Fact]:
         Fact(_("Transport"), transport, _list(model_admin, transport=trace.transport)),
         Fact(_("User"), user, _list(model_admin, user=user)),
         Fact(_("API key"), str(trace.api_key or "")),
-        Fact(_("Session"), trace.session_id, _list(model_admin, session=trace.session_id)),
+        Fact(_("Session"), trace.session_id, _session(model_admin, trace)),
         Fact(_("Batch"), trace.batch_id, _list(model_admin, batch=trace.batch_id)),
         Fact(_("Request"), trace.request_id),
         Fact(_("Linked trace"), trace.linked_trace_id),
@@ -153,7 +155,15 @@ def facts(trace: Trace, model_admin: ModelAdmin[Trace]) -> list[Fact]:
     return [Fact(fact.name, visible(fact.value), fact.url) for fact in found if fact.value]
 
 
+def _session(model_admin: ModelAdmin[Trace], trace: Trace) -> str:
+    """Where the trace stands in the conversation that it belongs to."""
+    if not trace.session_id:
+        return ""
+    address = reverse(f"{model_admin.admin_site.name}:dspyserve_trace_session", args=[quote(trace.session_id)])
+    return f"{address}?at={trace.pk.hex}#trace-{trace.pk.hex}"
+
+
 def _list(model_admin: ModelAdmin[Trace], **wanted: Any) -> str:
     """The address of the list of traces, filtered; whatever their age, for this trace may be an old one."""
     address = reverse(f"{model_admin.admin_site.name}:dspyserve_trace_changelist")
-    return f"{address}?{urlencode({**wanted, 'window': 'all'})}"
+    return f"{address}?{urlencode({**wanted, 'window': ANY_TIME})}"

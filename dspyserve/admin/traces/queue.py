@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from typing import Any
+from urllib.parse import urlencode
 
 from django.contrib import messages
 from django.core.exceptions import PermissionDenied
@@ -38,6 +39,11 @@ def links(request: HttpRequest, trace: Trace) -> dict[str, str]:
         "list": list_address(request),
         "unreviewed": next_address(request, trace),
     }
+
+
+def first_address(request: HttpRequest, filters: str) -> str:
+    """Where the queue of the list with the query string `filters` begins."""
+    return address(request, "unreviewed", query=urlencode({LIST_FILTERS: filters}) if filters else "")
 
 
 def next_address(request: HttpRequest, trace: Trace) -> str:

@@ -21,8 +21,9 @@ from dspyserve.admin.plain_text import visible
 from dspyserve.admin.traces import payloads
 from dspyserve.admin.traces.addresses import address
 from dspyserve.admin.traces.field_texts import FieldText, field_texts
+from dspyserve.admin.traces.status import status_badge
 from dspyserve.models import Span, Trace
-from dspyserve.tracing.search import ANY_TIME, Cursor, newer, page, trace_id_of
+from dspyserve.tracing.search import ANY_TIME, Cursor, newer, older, page, trace_id_of
 
 PAGE: Final = 25
 """Turns of one page."""
@@ -77,7 +78,7 @@ def session_address(request: HttpRequest, session_id: str, query: str = "") -> s
 
 
 def show(model_admin: Any, request: HttpRequest, session_id: str) -> HttpResponse:
-    """A page of the conversation: `?after=` and `?before=` go on from a trace, `?from=` begins with one."""
+    """A page of the conversation: `?after=` and `?before=` go on from a place, `?at=` shows what is around a trace."""
     if not model_admin.has_view_permission(request):
         raise PermissionDenied
     traces = of_session(session_id)
@@ -92,7 +93,7 @@ def show(model_admin: Any, request: HttpRequest, session_id: str) -> HttpRespons
         "title": _("Session %s") % visible(session_id),
         "session_id": visible(session_id),
         "may_read": may_read,
-        "turns": _turns(model_admin, request, found.traces, may_read=may_read),
+        "turns": _turns(request, found.traces, may_read=may_read),
         "facts": _facts(totals),
         "links": _links(request, session_id, found),
         "media": model_admin.media + MEDIA,
@@ -117,13 +118,18 @@ def _page(traces: QuerySet[Trace], request: HttpRequest) -> Page:
         # Pages of a conversation run the other way than those of the list.
         rows, more = page(traces, before, PAGE)
         return Page(rows[::-1], has_earlier=more is not None, has_later=True)
-    start = _trace(traces, request.GET.get("from", ""))
-    if start is not None:
-        after = Cursor.of(start)
+    if (found := _trace(traces, request.GET.get("at", ""))) is not None:
+        return _around(traces, found)
     rows = list((traces.order_by("started_at", "pk") if after is None else newer(traces, after))[: PAGE + 1])
-    if start is not None:
-        rows = [start, *rows][: PAGE + 1]
     return Page(rows[:PAGE], has_earlier=after is not None, has_later=len(rows) > PAGE)
+
+
+def _around(traces: QuerySet[Trace], middle: Trace) -> Page:
+    place, half = Cursor.of(middle), PAGE // 2
+    earlier = list(older(traces, place)[: half + 1])
+    later = list(newer(traces, place)[: PAGE - half])
+    shown = [*earlier[:half][::-1], middle, *later[: PAGE - half - 1]]
+    return Page(shown, has_earlier=len(earlier) > half, has_later=len(later) == PAGE - half)
 
 
 def _cursor(request: HttpRequest, name: str) -> Cursor | None:
@@ -179,13 +185,13 @@ def _links(request: HttpRequest, session_id: str, shown: Page) -> dict[str, str]
     }
 
 
-def _turns(model_admin: Any, request: HttpRequest, traces: list[Trace], *, may_read: bool) -> list[Turn]:
+def _turns(request: HttpRequest, traces: list[Trace], *, may_read: bool) -> list[Turn]:
     texts = _texts(traces) if may_read else {}
     return [
         Turn(
             trace=trace,
             url=address(request, "change", trace.pk),
-            badge=model_admin.badge(trace),
+            badge=status_badge(trace),
             inputs=field_texts(texts.get(trace.pk, payloads.Payload()).inputs, MAX_TEXT),
             outputs=field_texts(texts.get(trace.pk, payloads.Payload()).outputs, MAX_TEXT),
             facts=_turn_facts(trace),
