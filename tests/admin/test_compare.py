@@ -154,7 +154,7 @@ class TestSpans:
             started_at=other.started_at,
         )  # fmt: skip
         page = reviewer.get(address(one.pk, other.pk)).content.decode()
-        table = page.partition('class="dspyserve-tree')[2]
+        table = page.partition("dspyserve-span-pairs")[2]
         found = re.findall(r'<tr class="is-(\w+)">\s*<th scope="row" class="depth-(\d+)">(.*?)</tr>', table, re.DOTALL)
         assert [(state, int(depth)) for state, depth, _ in found] == [
             ("both", 0),
@@ -162,6 +162,7 @@ class TestSpans:
             ("both", 2),
             ("added", 1),
         ]
+        assert "▲ +3 (+20 %)" in text_of(found[0][2])  # of all below it
         lm = text_of(found[2][2])
         for text in ("100 ms", "50 ms", "▼ −50 ms (−50 %)", "▲ +3 (+20 %)", "✕ B"):
             assert text in lm

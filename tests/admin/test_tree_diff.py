@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dspyserve.admin.traces.span_tree import Row
 from dspyserve.admin.traces.tree_diff import Node, aligned, nodes
 from dspyserve.models import Span
 
@@ -9,16 +10,17 @@ from dspyserve.models import Span
 def tree(*lines: str) -> list[Node]:
     """The tree of names that are indented by two blanks a level."""
     spans = [Span(name=line.strip(), kind="lm", sequence=number) for number, line in enumerate(lines, start=1)]
-    return nodes((span, (len(line) - len(line.lstrip())) // 2) for span, line in zip(spans, lines, strict=True))
+    return nodes(Row(span, (len(line) - len(line.lstrip())) // 2) for span, line in zip(spans, lines, strict=True))
 
 
 def drawn(one: list[Node], other: list[Node]) -> list[str]:
     """`=`, `-` or `+` before each name, indented."""
     signs = {(True, True): "=", (True, False): "-", (False, True): "+"}
-    pairs = aligned(one, other)
-    return [
-        f"{signs[pair.one is not None, pair.other is not None]}{'  ' * pair.depth}{pair.span.name}" for pair in pairs
-    ]
+    drawing = []
+    for pair in aligned(one, other):
+        sign = signs[pair.one is not None, pair.other is not None]
+        drawing.append(f"{sign}{'  ' * pair.depth}{pair.row.span.name}")
+    return drawing
 
 
 def test_what_both_have_stands_together() -> None:
@@ -35,7 +37,7 @@ def test_what_one_lacks_stands_where_the_other_has_it() -> None:
 def test_repeated_names_are_told_apart_by_their_number() -> None:
     one, other = tree("run", "  lm", "  lm", "  lm"), tree("run", "  lm", "  tool", "  lm")
     assert drawn(one, other) == ["=run", "=  lm", "+  tool", "=  lm", "-  lm"]
-    numbers = [tuple(span and span.sequence for span in (pair.one, pair.other)) for pair in aligned(one, other)]
+    numbers = [tuple(row and row.span.sequence for row in (pair.one, pair.other)) for pair in aligned(one, other)]
     assert numbers == [(1, 1), (2, 2), (None, 3), (3, 4), (4, None)]
 
 

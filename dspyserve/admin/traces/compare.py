@@ -111,4 +111,4 @@ def _spans(one: Trace, other: Trace) -> list[list[Span]]:
 
 
 def _tree(trace: Trace, spans: list[Span]) -> list[tree_diff.Node]:
-    return tree_diff.nodes((row.span, row.depth) for row in span_tree.picture(trace, spans).rows)
+    return tree_diff.nodes(span_tree.picture(trace, spans).rows)

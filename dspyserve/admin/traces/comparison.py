@@ -12,12 +12,10 @@ from dspyserve.admin import wording
 from dspyserve.admin.plain_text import visible
 from dspyserve.admin.traces.field_texts import FieldText, field_texts
 from dspyserve.admin.traces.raw import as_text
+from dspyserve.admin.traces.span_tree import MAX_DEPTH, Row
 from dspyserve.admin.traces.text_diff import Piece, Work, difference
 from dspyserve.admin.traces.tree_diff import Pair
 from dspyserve.models import Span, Trace
-
-MAX_INDENT: Final = 12
-"""Deeper spans are indented no further."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,12 +76,12 @@ class SpanRow:
     @property
     def name(self) -> str:
         """The span's, as it may be shown."""
-        return visible(self.pair.span.name)
+        return self.pair.row.name
 
     @property
     def indent(self) -> int:
         """The class of indentation."""
-        return min(self.pair.depth, MAX_INDENT)
+        return min(self.pair.depth, MAX_DEPTH)
 
     @property
     def state(self) -> str:
@@ -94,11 +92,11 @@ class SpanRow:
     def failures(self) -> list[str]:
         """The sides on which it failed."""
         sides = (("A", self.pair.one), ("B", self.pair.other))
-        return [side for side, span in sides if span is not None and span.status == Span.Status.ERROR]
+        return [side for side, row in sides if row is not None and row.span.status == Span.Status.ERROR]
 
     @property
     def measures(self) -> list[Fact]:
-        """Duration, tokens and cost."""
+        """Duration, and the tokens and the cost of the span and of all below it."""
         one, other = self.pair.one, self.pair.other
         return [
             _measured(name, read(one) if one else None, read(other) if other else None, write)
@@ -180,22 +178,24 @@ def _numbers(one: Trace, other: Trace) -> Iterator[Fact]:
 
 
 def _measured(name: str, one: float | None, other: float | None, write: Callable[[Any], str]) -> Fact:
-    return Fact(name, write(one), write(other), change(one, other, write))
+    left, right = write(one), write(other)
+    # What reads the same is the same to a reader.
+    return Fact(name, left, right, Change() if left == right else change(one, other, write))
 
 
 def _count(number: float | None) -> str:
     return "–" if number is None else f"{number:.0f}"
 
 
-def _tokens(span: Span) -> int | None:
-    known = [count for count in (span.input_tokens, span.output_tokens) if count is not None]
+def _tokens(row: Row) -> int | None:
+    known = [count for count in (row.input_tokens, row.output_tokens) if count is not None]
     return sum(known) if known else None
 
 
-_MEASURES: Final[list[tuple[str, Callable[[Span], float | None], Callable[[Any], str]]]] = [
-    ("duration", lambda span: span.duration_ms, wording.duration),
+_MEASURES: Final[list[tuple[str, Callable[[Row], float | None], Callable[[Any], str]]]] = [
+    ("duration", lambda row: row.span.duration_ms, wording.duration),
     ("tokens", _tokens, _count),
-    ("cost", lambda span: span.cost, wording.cost),
+    ("cost", lambda row: row.cost if row.lm_calls else None, wording.cost),
 ]
 
 

@@ -80,6 +80,11 @@ class Opinion:
         return visible(str(who) if who is not None else self.feedback.author)
 
     @property
+    def score(self) -> str:
+        """As short as it can be written; empty where there is none."""
+        return "" if self.feedback.score is None else f"{self.feedback.score:g}"
+
+    @property
     def comment(self) -> str:
         """As it may be shown."""
         return visible(self.feedback.comment)

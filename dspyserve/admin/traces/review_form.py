@@ -56,7 +56,7 @@ class ReviewForm(forms.Form):
         `edited` is an own opinion; a new one is called `name` unless its author says otherwise, and may be about the
         span `span_id`.
         """
-        super().__init__(data, auto_id="review_%s", initial=_initial(edited, name))
+        super().__init__(data, auto_id="review_%s", label_suffix="", initial=_initial(edited, name))
         self.outputs, self.edited = outputs, edited
         # A script may have chosen another one since; whether it exists is found out when the opinion is stored.
         sent = self.data.get("span_id", "")[: LENGTHS["span_id"]]

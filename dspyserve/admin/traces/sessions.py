@@ -215,6 +215,6 @@ def _turn_facts(trace: Trace) -> list[str]:
         f"{trace.program_name}{version}",
         wording.duration(trace.duration_ms),
         _("%s tokens") % wording.tokens(trace.input_tokens, trace.output_tokens),
-        wording.cost(trace.cost),
+        wording.cost(trace.cost) if trace.cost is not None else "",
     ]
-    return [visible(fact) for fact in facts]
+    return [visible(fact) for fact in facts if fact]

@@ -5,40 +5,40 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from dspyserve.models import Span
+from dspyserve.admin.traces.span_tree import Row
 
 
 @dataclass(slots=True)
 class Node:
-    """A span with those below it."""
+    """The row of a span with those below it."""
 
-    span: Span
+    row: Row
     children: list[Node] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """The spans at one place of both trees; one of them is None where the other tree has nothing there."""
+    """The rows at one place of both trees; one of them is None where the other tree has nothing there."""
 
     depth: int
-    one: Span | None
-    other: Span | None
+    one: Row | None
+    other: Row | None
 
     @property
-    def span(self) -> Span:
+    def row(self) -> Row:
         """The one that is there, of which kind and name are told."""
         found = self.one or self.other
         assert found is not None, "a pair of nothing"
         return found
 
 
-def nodes(ordered: Iterable[tuple[Span, int]]) -> list[Node]:
-    """The roots of the tree whose spans come with their depths, parents before their children."""
+def nodes(rows: Iterable[Row]) -> list[Node]:
+    """The roots of the tree of these rows, parents before their children."""
     roots: list[Node] = []
     path: list[Node] = []
-    for span, depth in ordered:
-        del path[depth:]
-        node = Node(span)
+    for row in rows:
+        del path[row.depth :]
+        node = Node(row)
         (path[-1].children if path else roots).append(node)
         path.append(node)
     return roots
@@ -47,13 +47,13 @@ def nodes(ordered: Iterable[tuple[Span, int]]) -> list[Node]:
 def aligned(one: list[Node], other: list[Node]) -> Iterator[Pair]:
     """All places of both trees, parents before their children.
 
-    Spans belong together when their parents do and they are the same number of their kind and name among the siblings.
+    Rows belong together when their parents do and they are the same number of their kind and name among the siblings.
     """
     pending = [(0, ours, theirs) for ours, theirs in reversed(_paired(one, other))]
     # No recursion: trees may be deeper than Python's stack.
     while pending:
         depth, ours, theirs = pending.pop()
-        yield Pair(depth, ours.span if ours else None, theirs.span if theirs else None)
+        yield Pair(depth, ours.row if ours else None, theirs.row if theirs else None)
         below = _paired(ours.children if ours else [], theirs.children if theirs else [])
         pending.extend((depth + 1, left, right) for left, right in reversed(below))
 
@@ -80,7 +80,7 @@ def _numbered(siblings: list[Node]) -> list[tuple[tuple[str, str, int], Node]]:
     counts: dict[tuple[str, str], int] = {}
     found = []
     for node in siblings:
-        name = (node.span.kind, node.span.name)
+        name = (node.row.span.kind, node.row.span.name)
         counts[name] = counts.get(name, 0) + 1
         found.append(((*name, counts[name]), node))
     return found
