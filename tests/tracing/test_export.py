@@ -146,7 +146,7 @@ class TestSummary:
 class TestExamples:
     def test_three_lines_make_a_training_set(self) -> None:
         make_traces(2)
-        rows = [json.loads(line) for line in exported("examples").decode().splitlines()]
+        rows = [json.loads(line) for line in exported("dspy").decode().splitlines()]
         trainset = [dspy.Example(**row["fields"]).with_inputs(*row["inputs"]) for row in rows]
         assert len(trainset) == 2
         assert trainset[0].inputs().toDict() == {"question": "why"}
@@ -158,7 +158,7 @@ class TestExamples:
         give(trace=trace, name="b", author="1", correction={"answer": "first"}, score=-1.0)
         give(trace=trace, name="a", author="2", correction={"answer": "last"})
         give(trace=trace, name="c", author="2", correction={"answer": "of a step"}, span_id="2" * 16)
-        (example,) = documents("examples")
+        (example,) = documents("dspy")
         assert example["fields"] == {"question": "why", "answer": "last"}
         assert (example["corrected"], example["scores"]) == (["answer"], {"b": -1.0})
 
@@ -170,8 +170,8 @@ class TestExamples:
         make_traces(1, text="whole", truncation={"fields": 1, "bytes": 9})
         (unkept,) = make_traces(1)
         SpanPayload.objects.filter(span__trace=unkept).delete()
-        assert [each["fields"]["question"] for each in documents("examples")] == ["whole"]
-        assert exported("examples", payloads=False) == b""
+        assert [each["fields"]["question"] for each in documents("dspy")] == ["whole"]
+        assert exported("dspy", payloads=False) == b""
 
     def test_of_what_somebody_judged(self) -> None:
         liked, disliked, mixed, corrected, _ = make_traces(5)

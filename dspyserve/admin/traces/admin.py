@@ -14,7 +14,7 @@ from django.template.response import TemplateResponse
 from django.urls import path
 
 from dspyserve.admin.dashboard import view as dashboard
-from dspyserve.admin.traces import compare, page, queue, review, review_actions, sessions
+from dspyserve.admin.traces import compare, export, page, queue, review, review_actions, sessions
 from dspyserve.admin.traces import list as trace_list
 from dspyserve.admin.traces.replay import replay
 from dspyserve.admin.traces.span_views import SpanViews
@@ -74,7 +74,7 @@ class TraceAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 
     def get_urls(self) -> list[Any]:
         """With the pages beside the list, and the pieces of the page that are loaded on demand."""
-        parts = (trace_list, review_actions, queue, sessions, compare, dashboard)
+        parts = (trace_list, review_actions, queue, sessions, compare, export, dashboard)
         own = [url for part in parts for url in part.urls(self)]
         replaying = self.admin_site.admin_view(partial(replay, self))
         own.append(path("<str:object_id>/replay/", replaying, name="dspyserve_trace_replay"))

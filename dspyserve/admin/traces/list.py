@@ -19,8 +19,8 @@ from django.utils.formats import number_format
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
-from dspyserve.access.permissions import VIEW_PAYLOAD, Right
-from dspyserve.admin.traces import compare, deleting, filter_form, list_rows, queue, saved_views, sessions
+from dspyserve.access.permissions import VIEW_PAYLOAD
+from dspyserve.admin.traces import compare, deleting, export, filter_form, list_rows, queue, saved_views, sessions
 from dspyserve.admin.traces.list_filter import SEARCH, UnreadableFilter, filter_of, query_of, said_of, text_of
 from dspyserve.admin.traces.search_help import HELP
 from dspyserve.models import Trace
@@ -40,13 +40,6 @@ STANDING_VIEWS: Final = [
     (gettext_lazy("Unreviewed"), "is:unreviewed"),
 ]
 """Views that everybody has."""
-
-FORMATS: Final = [
-    ("jsonl", gettext_lazy("JSONL, everything")),
-    ("csv", gettext_lazy("CSV, a summary")),
-    ("dspy", gettext_lazy("DSPy examples")),
-    ("otlp", gettext_lazy("OpenTelemetry, OTLP/JSON")),
-]
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,7 +218,7 @@ def _around(request: HttpRequest, wanted: TraceFilter) -> dict[str, Any]:
         "views": _views(request, query),
         "unreviewed": queue.first_address(request, query),
         "conversation": sessions.session_address(request, wanted.session_id) if wanted.session_id else "",
-        "exports": list(_exports(query)) if request.user.has_perm(Right.EXPORT.permission) else [],
+        "exports": [Link(text, url) for text, url in export.links(request, query)],
     }
 
 
@@ -252,11 +245,6 @@ def _windows(wanted: TraceFilter) -> Iterator[Link]:
     for name, title in filter_form.WINDOWS:
         query = query_of(replace(wanted, window=name, since=None, until=None))
         yield Link(title, _address(query), name == current)
-
-
-def _exports(query: str) -> Iterator[Link]:
-    for name, text in FORMATS:
-        yield Link(text, f"export/?{urlencode({'format': name})}{'&' if query else ''}{query}")
 
 
 def _address(query: str) -> str:

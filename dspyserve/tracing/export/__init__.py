@@ -4,6 +4,6 @@ Each format is a module of its own, which makes of one trace one piece of the fi
 `formats` knows them all.
 """
 
-from dspyserve.tracing.export.formats import FORMATS, Format, jsonl, lines
+from dspyserve.tracing.export.formats import FORMATS, Format, finished, jsonl, lines, with_feedback
 
-__all__ = ["FORMATS", "Format", "jsonl", "lines"]
+__all__ = ["FORMATS", "Format", "finished", "jsonl", "lines", "with_feedback"]

@@ -34,7 +34,6 @@ class Format:
     """How traces are written, and what of them has to be read for it."""
 
     title: Any
-    explanation: Any
     write: Write
     spans: Spans
     extension: str = "jsonl"
@@ -52,31 +51,27 @@ class Format:
 
 FORMATS: Final = {
     "jsonl": Format(
-        title=_("JSON lines"),
-        explanation=_("Everything: every trace with its spans and its feedback in one line."),
+        title=_("JSONL, everything"),
         write=full.line,
         spans=Spans.ALL,
     ),
     "csv": Format(
-        title=_("CSV"),
-        explanation=_("For spreadsheets: one row for each trace."),
+        title=_("CSV, a summary"),
         write=summary.row,
         spans=Spans.RUN,
         extension="csv",
         content_type="text/csv; charset=utf-8",
         head=summary.head,
     ),
-    "examples": Format(
+    "dspy": Format(
         title=_("DSPy examples"),
-        explanation=_("To train and evaluate with: inputs and outputs of what succeeded, as reviewers corrected them."),
         write=examples.line,
         spans=Spans.RUN,
         suitable=examples.succeeded,
         needs_payloads=True,
     ),
     "otlp": Format(
-        title=_("OpenTelemetry"),
-        explanation=_("OTLP as JSON lines, for Phoenix, Langfuse, and every collector."),
+        title=_("OpenTelemetry, OTLP/JSON"),
         write=otlp.line,
         spans=Spans.ALL,
     ),
