@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 from django.core.management.base import CommandError
 
 from dspyserve import runs
+from dspyserve.models import Trace
 
 
 @pytest.mark.usefixtures("language_model")
@@ -27,9 +29,34 @@ def test_writes_the_wanted_traces(command: Any, tmp_path: Path, capsys: pytest.C
     assert "why" not in printed
 
 
+@pytest.mark.usefixtures("language_model")
+def test_writes_every_format_of_what_is_searched_for(
+    command: Any, tmp_path: Path, capsysbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    for question in ("why ä", "how\nlong"):
+        runs.execute("echo", {"question": question})
+    Trace.objects.filter(input_preview__startswith="how").update(tags=["beta"])
+    file = tmp_path / "traces.csv"
+    assert command("export_traces", "--format=csv", f"--output={file}") == f"2 traces written to {file}\n"
+    with file.open(newline="") as opened:
+        assert len(list(csv.DictReader(opened))) == 2
+    command("export_traces", "--format=dspy", "--filter=program:echo -tag:beta")
+    (line,) = capsysbinary.readouterr().out.splitlines()
+    assert json.loads(line)["fields"]["question"] == "why ä"
+    command("export_traces", "--format=otlp", "--filter=tag:beta", "--program=echo")
+    assert len(capsysbinary.readouterr().out.splitlines()) == 1
+    command("export_traces", "--format=dspy", "--judged=positive")
+    assert capsysbinary.readouterr().out == b""
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
-    [(["--since=yesterday"], "'yesterday' is no time"), (["--output={taken}"], "taken.jsonl: File exists")],
+    [
+        (["--since=yesterday"], "'yesterday' is no time"),
+        (["--output={taken}"], "taken.jsonl: File exists"),
+        (["--filter=status:odd"], "status:odd"),
+        (["--format=dspy", "--no-payloads"], "Nothing is left"),
+    ],
 )
 def test_what_is_wrong_is_told_in_one_line(command: Any, tmp_path: Path, arguments: list[str], told: str) -> None:
     taken = tmp_path / "taken.jsonl"
