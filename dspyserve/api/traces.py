@@ -18,7 +18,6 @@ from dspyserve.api.bodies import read_object
 from dspyserve.api.callers import admit
 from dspyserve.api.responses import json_response
 from dspyserve.api.streaming import StreamedBody
-from dspyserve.encoding import encode
 from dspyserve.errors import Fault, InvalidInput, TraceNotFound
 from dspyserve.models import Feedback, Span, Trace
 from dspyserve.problems import problem
@@ -56,15 +55,19 @@ async def list_traces(request: HttpRequest) -> HttpResponse:
 
 @router.get("/export")
 async def export_traces(request: HttpRequest) -> StreamingHttpResponse:
-    """Every trace that the filters leave, one in a line, with its spans and feedback.
+    """Every trace that the filters leave, one in a line with its spans and feedback, or in another `format`.
 
     Where it cannot go on, the last line is a `problem`: an export without one is whole.
     """
     identity = await admit(request)
     await check_may(identity, Right.EXPORT)
+    query = request.GET.dict()
+    form = _format(query.pop("format", "jsonl"))
     payloads = await may(identity, Right.VIEW_PAYLOADS)
-    wanted = _filter(request.GET.dict()).apply(visible_traces(identity), payloads=payloads)
-    lines = export.jsonl(wanted, payloads=payloads)
+    if form.needs_payloads:
+        await check_may(identity, Right.VIEW_PAYLOADS)
+    wanted = _filter(query).apply(visible_traces(identity), payloads=payloads)
+    lines = export.lines(wanted, form, payloads=payloads)
     following = sync_to_async(lambda: next(lines, b""))
     # Read before the headers go out, while an error can still be the answer.
     first = await following()
@@ -75,9 +78,9 @@ async def export_traces(request: HttpRequest) -> StreamingHttpResponse:
             yield chunk
             chunk = await following()
 
-    body = StreamedBody(chunks(), lambda error: encode({"problem": problem(error)}) + b"\n")
-    response = StreamingHttpResponse(body, content_type="application/x-ndjson")
-    response["Content-Disposition"] = 'attachment; filename="traces.jsonl"'
+    body = StreamedBody(chunks(), lambda error: form.unfinished(problem(error)))
+    response = StreamingHttpResponse(body, content_type=form.content_type)
+    response["Content-Disposition"] = f'attachment; filename="traces.{form.extension}"'
     return response
 
 
@@ -151,6 +154,12 @@ def _filter(query: Mapping[str, str]) -> TraceFilter:
     if faults:
         raise InvalidInput(faults)
     return TraceFilter(**values)
+
+
+def _format(name: str) -> export.Format:
+    if name not in export.FORMATS:
+        raise InvalidInput([Fault("/query/format", f"One of {', '.join(export.FORMATS)} is needed.")])
+    return export.FORMATS[name]
 
 
 def _size(text: str | None) -> int:

@@ -334,6 +334,19 @@ class TestExport:
         assert any(span["messages"] for span in lines[0]["spans"])
         assert len(content(reader.get("traces/export")).splitlines()) == 4
 
+    @pytest.mark.parametrize(("form", "kind"), [("csv", "text/csv; charset=utf-8"), ("otlp", "application/x-ndjson")])
+    def test_comes_in_other_formats(self, reader: API, form: str, kind: str) -> None:
+        make_traces(3)
+        response = reader.get("traces/export", format=form)
+        assert (response.status_code, response["Content-Type"]) == (200, kind)
+        assert len(content(response).splitlines()) == 3 + (form == "csv")
+
+    def test_in_a_format_that_there_is_not(self, reader: API) -> None:
+        assert reader.get("traces/export", format="xml").json()["errors"][0]["pointer"] == "/query/format"
+
+    def test_examples_are_for_those_who_may_see_texts(self, language_model: Any) -> None:
+        assert API(make_key("view_traces", "export")).get("traces/export", format="dspy").status_code == 403
+
     @pytest.mark.parametrize("count", [10, 60])
     def test_takes_three_queries_for_any_number_of_traces(self, language_model: Any, count: int) -> None:
         make_traces(count)

@@ -8,6 +8,8 @@ from dspyserve.api.openapi.components import ref
 from dspyserve.api.openapi.operations import PROBLEMS, Operations, answer, body
 from dspyserve.api.traces import FILTERS, MAX_AMOUNT, MAX_PAGE, PAGE
 from dspyserve.models import Trace
+from dspyserve.tracing.export import FORMATS
+from dspyserve.tracing.export.formats import JSON_LINES
 from dspyserve.tracing.search import CURSOR
 
 _TEXT: Final = {"type": "string", "maxLength": 500, "pattern": "^[^\\u0000]*$"}
@@ -62,19 +64,26 @@ def add_traces(operations: Operations) -> None:
         _query("limit", {"type": "integer", "minimum": 1, "maximum": MAX_PAGE, "default": PAGE}, "Traces on a page."),
         _query("cursor", {"type": "string", "pattern": CURSOR}, "`next_cursor` of the page before."),
     ]
+    form = _query(
+        "format",
+        {"type": "string", "enum": list(FORMATS), "default": "jsonl"},
+        "Everything as lines of JSON; a table; examples for `dspy.Example`; OTLP/JSON, a trace in every line.",
+    )
     found, listed = (*PROBLEMS, 404), (*PROBLEMS, 422)
     operations.add(
         "get", "/traces", "listTraces", "traces", "List traces", ok=ref("TracePage"), problems=listed,
         parameters=[*paging, *filters],
     )  # fmt: skip
     added = operations.add(
-        "get", "/traces/export", "exportTraces", "traces", "Export traces", ok={}, problems=listed, parameters=filters,
+        "get", "/traces/export", "exportTraces", "traces", "Export traces", ok={}, problems=listed,
+        parameters=[form, *filters],
     )  # fmt: skip
     lines = {
         "type": "string",
         "description": "A trace with its spans and feedback in every line; the last may be a problem.",
     }
-    added["responses"]["200"] = answer("Lines of JSON", "application/x-ndjson", lines)
+    added["responses"]["200"] = answer("Lines of JSON, or a table", JSON_LINES, lines)
+    added["responses"]["200"]["content"]["text/csv"] = {"schema": {"type": "string"}}
     operations.add(
         "get", "/traces/{trace_id}", "readTrace", "traces", "Read a trace", ok=ref("TraceDetail"), problems=found,
         parameters=[trace],
