@@ -18,7 +18,7 @@ from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
 
-from dspyserve.admin.programs import schema_fields, versions
+from dspyserve.admin.programs import contract, versions
 from dspyserve.admin.programs.playground import playground
 from dspyserve.errors import DspyserveError
 from dspyserve.models import LanguageModel, Program, ProgramVersion
@@ -41,7 +41,7 @@ class ProgramForm(forms.ModelForm):  # type: ignore[type-arg]
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         if "active_version" in self.fields:
-            own = ProgramVersion.objects.filter(program_id=self.instance.pk).defer("state")
+            own = ProgramVersion.objects.filter(program_id=self.instance.pk).defer("state").select_related("program")
             self.fields["active_version"].queryset = own  # type: ignore[attr-defined]
 
     def clean(self) -> dict[str, Any]:
@@ -66,7 +66,7 @@ class ProgramAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 
     form = ProgramForm
     change_form_template = "admin/dspyserve/program/change_form.html"
-    list_display = ("name", "title", "origin", "runs_on", "running_version", "access", "is_enabled", "links")
+    list_display = ("name", "title", "links", "runs_on", "running_version", "access", "is_enabled", "origin")
     list_filter = ("source", "access", "is_enabled")
     list_select_related = ("language_model", "active_version")
     search_fields = ("name", "title", "description")
@@ -191,5 +191,5 @@ def _contract(row: Program, name: str) -> str:
     except DspyserveError as error:
         return str(error.__cause__ or error)
     raw = json.dumps(schema, indent=2, ensure_ascii=False)
-    context = {"fields": schema_fields.rows(schema), "raw": raw}
+    context = {"fields": contract.rows(schema), "raw": raw}
     return render_to_string("admin/dspyserve/program/fields.html", context)

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from django.utils.translation import gettext as _
 
-from dspyserve.admin.programs.schema_fields import FieldRow, Schema, choices, fields
+from dspyserve.admin.programs.contract import FieldRow, Schema, choices, fields
 from dspyserve.encoding import decode
 from dspyserve.errors import Fault, MalformedBody
 
@@ -72,7 +72,7 @@ class InputField:
             self.value = ""
         elif self.kind == BOOLEAN:
             self.value = "true" if value is True else ""
-        elif self.kind == TEXT or (self.kind == JSON and self.is_text_taken and isinstance(value, str)):
+        elif self.kind == TEXT or (self.is_text_taken and isinstance(value, str) and not _is_json(value)):
             self.value = value if isinstance(value, str) else _json(value)
         elif self.kind == CHOICE:
             self.value = _json(value)
@@ -196,6 +196,14 @@ def _placeholder(values: Sequence[Schema]) -> str:
         return "[…]"
     members: Mapping[str, Any] = next((schema["properties"] for schema in values if schema.get("properties")), {})
     return "{" + ", ".join(f"{_json(name)}: …" for name in members) + "}" if members else "{…}"
+
+
+def _is_json(text: str) -> bool:
+    try:
+        decode(text)
+    except MalformedBody:
+        return False
+    return True
 
 
 def _json(value: Any) -> str:

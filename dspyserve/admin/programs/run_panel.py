@@ -12,7 +12,7 @@ from django.utils.translation import gettext as _
 
 from dspyserve.access.identity import Identity
 from dspyserve.access.permissions import REPLAY, check_may_run
-from dspyserve.admin.programs.schema_fields import FieldRow, fields
+from dspyserve.admin.programs.contract import FieldRow, fields
 from dspyserve.conf import settings
 from dspyserve.errors import RequestError
 from dspyserve.models import LanguageModel, Program, ProgramVersion

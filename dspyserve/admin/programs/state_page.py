@@ -54,7 +54,10 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One predictor in two states. `only_first` and `only_second` are demos that the other state lacks."""
+    """One predictor in two states. `only_first` and `only_second` are demos that the other state lacks.
+
+    `is_in` is `-` for a predictor that only the first state has, `+` for one that only the second has, else empty.
+    """
 
     name: str
     instructions: list[Piece]
@@ -79,7 +82,10 @@ def predictors(state: Mapping[str, Any]) -> list[Predictor]:
 def differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[Difference]:
     """Every predictor of two states, and how it differs."""
     olds, news = predictor_states(first), predictor_states(second)
-    return [_difference(name, olds.get(name), news.get(name)) for name in dict.fromkeys([*olds, *news])]
+    return [
+        _difference(name, olds.get(name), news.get(name), "" if name in olds and name in news else "-+"[name in news])
+        for name in dict.fromkeys([*olds, *news])
+    ]
 
 
 def pieces(old: str, new: str) -> list[Piece]:
@@ -110,7 +116,7 @@ def _predictor(name: str, entry: Any) -> Predictor:
     )
 
 
-def _difference(name: str, old: Any, new: Any) -> Difference:
+def _difference(name: str, old: Any, new: Any, is_in: str) -> Difference:
     before, after = (dict(_fields(entry)) for entry in (old, new))
     keys = dict.fromkeys([*before, *after])
     olds, news = ({_key(demo) for demo in _demos(entry)} for entry in (old, new))
@@ -121,14 +127,14 @@ def _difference(name: str, old: Any, new: Any) -> Difference:
         only_first=demos([demo for demo in _demos(old) if _key(demo) not in news]),
         only_second=demos([demo for demo in _demos(new) if _key(demo) not in olds]),
         shared_demos=len(olds & news),
-        is_in="" if old is not None and new is not None else ("-" if new is None else "+"),
+        is_in=is_in,
     )
 
 
 def demos(given: list[Any]) -> Demos:
-    """Demos as a table. Whether a demo is `augmented`, made by an optimizer, is a column like the others."""
+    """Demos as a table. Whether a demo is `augmented`, made by an optimizer, is the last column."""
     shown = [_object(demo) for demo in given[:MAX_DEMOS]]
-    columns = list(dict.fromkeys(str(name) for demo in shown for name in demo))
+    columns = sorted(dict.fromkeys(name for demo in shown for name in demo), key=lambda name: name == "augmented")
     rows = [[_text(demo[name]) if name in demo else "" for name in columns] for demo in shown]
     return Demos(columns, rows, max(0, len(given) - MAX_DEMOS))
 

@@ -82,6 +82,8 @@ class Playground {
     this.start.disabled = true;
     this.cancel.disabled = false;
     this.panel.setAttribute("aria-busy", "true");
+    // On a narrow screen it stands below the form.
+    if (this.panel.getBoundingClientRect().top > innerHeight * 0.7) this.panel.scrollIntoView();
     this.clock = setInterval(() => this._fact("elapsed", duration(performance.now() - this.began)), 100);
   }
 
