@@ -92,6 +92,8 @@ class TestRows:
         bob = viewer("view_trace")
         assert "a secret question" not in text(bob)
         assert "Input" not in text(bob)
+        (row,) = bob.get(LIST).context["rows"]
+        assert (row.input, row.output) == ("", "")
         assert listed(bob, q="secret") == []
 
     def test_show_feedback(self, reviewer: Client) -> None:
@@ -284,21 +286,24 @@ class TestPages:
         monkeypatch.setattr("dspyserve.admin.traces.list.SIZE", 3)
 
     def test_lead_to_older_and_back_to_newer_ones(self, reviewer: Client) -> None:
-        traces = make_traces(8)
-        Trace.objects.filter(pk__in=[trace.pk for trace in traces[2:5]]).update(started_at=traces[2].started_at)
+        traces = make_traces(11)
+        same_time = [trace.pk for trace in traces[4:8]]
+        Trace.objects.filter(pk__in=same_time).update(started_at=traces[4].started_at)
         expected = list(Trace.objects.order_by("-started_at", "-pk"))
-        pages, url = [], ""
+        pages = [expected[:3], expected[3:6], expected[6:9], expected[9:]]
+        assert self.walk(reviewer, "", "older_url") == pages
+        last = reviewer.get(LIST, {"after": str(Cursor.of(expected[8]))}).context
+        assert self.walk(reviewer, last["newer_url"], "newer_url") == [pages[2], pages[1], pages[0]]
+
+    @staticmethod
+    def walk(client: Client, url: str, towards: str) -> list[list[Trace]]:
+        """The pages from `url` on, as far as they go."""
+        pages = []
         while True:
-            context = reviewer.get(LIST + url).context
+            context = client.get(LIST + url, follow=True).context
             pages.append([row.trace for row in context["rows"]])
-            if not (url := context["older_url"]):
-                break
-        assert pages == [expected[:3], expected[3:6], expected[6:]]
-        context = reviewer.get(LIST + context["newer_url"]).context
-        assert [row.trace for row in context["rows"]] == expected[3:6]
-        first = reviewer.get(LIST + context["newer_url"], follow=True)
-        assert [row.trace for row in first.context["rows"]] == expected[:3]
-        assert first.context["newer_url"] == ""
+            if not (url := context[towards]):
+                return pages
 
     def test_keep_the_filter(self, reviewer: Client) -> None:
         make_traces(5, status="failed")
