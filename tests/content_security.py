@@ -23,8 +23,7 @@ class ContentSecurity(MiddlewareMixin):
     """Sends the policy with every answer of the admin."""
 
     def process_response(self, request: HttpRequest, response: Any) -> Any:
-        """Add the header."""
+        """Add the header, where the view has no stricter one of its own."""
         if request.path.startswith("/admin/"):
-            # Some pages send a stricter one.
             response.headers.setdefault("Content-Security-Policy", POLICY)
         return response

@@ -21,15 +21,11 @@ _PICTURES: Final = 0x2400
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """The beginning of a text. `size` is the length of all of it in characters, 0 where nothing was cut."""
+    """The beginning of a text, made visible: `shown` of its `size` characters; `size` is 0 where nothing was cut."""
 
     text: str
+    shown: int = 0
     size: int = 0
-
-    @property
-    def shown(self) -> int:
-        """How many characters there are to see."""
-        return len(self.text)
 
 
 NOTHING: Final = Cut("")
@@ -45,7 +41,7 @@ def visible(text: str) -> str:
 
 def cut(text: str, limit: int) -> Cut:
     """At most `limit` characters of `text`, made visible."""
-    return Cut(visible(text)) if len(text) <= limit else Cut(visible(text[:limit]), len(text))
+    return Cut(visible(text[:limit]), min(len(text), limit), len(text) if len(text) > limit else 0)
 
 
 def _sign(match: re.Match[str]) -> str:

@@ -72,7 +72,10 @@ def test_json_in_a_fence_and_text_before_a_marker() -> None:
     assert pieces("Sure!\n[[ ## answer ## ]]\nyes\n\n[[ ## completed ## ]]") == [("", "Sure!"), ("answer", "yes")]
 
 
-@pytest.mark.parametrize("text", ["<a>" * 200_000, "[[ ## " * 200_000, "Respond with " * 100_000, "1. `" * 200_000])
+@pytest.mark.parametrize(
+    "text",
+    ["<a>" * 66_000, "[[ ## " * 33_000, "Respond with " * 15_000, "1. `" * 50_000, "\n" * 199_000, "x" * 10_000_000],
+)
 def test_no_text_takes_long(text: str) -> None:
     start = time.perf_counter()
     folded(text, frozenset({"a"}))

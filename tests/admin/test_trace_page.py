@@ -196,7 +196,7 @@ class TestHostile:
         spans = [new_span(trace, n, n // 3 or None if n > 1 else None, at=n / 40) for n in range(1, 32_001)]
         Span.objects.bulk_create(spans, batch_size=2_000)
         read(reviewer, make_trace())
-        # The time of this thread, not of the clock: other tests run beside it.
+        # Of this thread's own processor time: other tests run beside this one.
         start = time.thread_time()
         page = read(reviewer, trace)
         assert time.thread_time() - start < 2

@@ -153,7 +153,7 @@ class _Reader:
     def _text(self, text: str, address: str, role: str) -> Iterator[Part]:
         # The system's message explains the markers: folded, it would show the placeholders behind them.
         pieces = [Piece("", text)] if role in ("system", "developer") else folded(text, self._names)
-        is_whole = len(pieces) == 1 and pieces[0].value == text
+        is_whole = len(pieces) == 1 and not pieces[0].name
         for piece in pieces:
             kind = "demand" if piece.is_demand else "field" if piece.name else "text"
             node = tree(piece.value, address if is_whole else "", budget=self._budget)

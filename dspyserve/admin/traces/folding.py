@@ -14,13 +14,13 @@ _MARKER: Final = re.compile(r"^\[\[ ## (\w{1,200}) ## \]\][ \t]*\n?", re.MULTILI
 _CLOSING: Final = "completed"
 _LISTED: Final = re.compile(r"^\d{1,4}\. `(\w{1,200})` ?\(", re.MULTILINE)
 """How the system's message lists the fields of a signature."""
-_DEMAND: Final = re.compile(r"\n*^Respond with (?:the corresponding output fields|a JSON object in)[ ,]", re.MULTILINE)
+_DEMAND: Final = re.compile(r"^Respond with (?:the corresponding output fields|a JSON object in)[ ,]", re.MULTILINE)
 """How the adapters end the last message of the user."""
 _OBJECTIVE: Final = "your objective is:"
 _FENCED: Final = re.compile(r"\A```(?:json)?[ \t]*\n(.*)\n```\Z", re.DOTALL)
 _TAG: Final = re.compile(r"\s*<(\w{1,200})>")
-MAX_JSON: Final = 200_000
-"""Characters of the longest text that is tried as JSON."""
+MAX_LENGTH: Final = 200_000
+"""Characters of the longest text that is taken apart: of longer ones only the beginning is shown anyhow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +51,13 @@ def folded(text: str, names: frozenset[str] = frozenset()) -> list[Piece]:
 
     XML is taken for an adapter's only where its tags are among `names`: a text about HTML stays a text.
     """
+    if len(text) > MAX_LENGTH:
+        return [Piece("", text)]
     demand = _DEMAND.search(text)
     body = text[: demand.start()] if demand else text
-    pieces = _by_markers(body) or _by_json(body) or _by_tags(body, names) or [Piece("", body.strip())]
+    pieces = (
+        _by_markers(body) or _by_json(body) or _by_tags(body, names) or [Piece("", body.strip() if demand else text)]
+    )
     pieces = [piece for piece in pieces if piece.name or piece.value != ""]
     return [*pieces, Piece("", text[demand.start() :].strip(), is_demand=True)] if demand else pieces
 
@@ -79,7 +83,7 @@ def _by_json(text: str) -> list[Piece]:
 
 def _value(text: str) -> Any:
     """What `text` is JSON of, where that is an object or an array; else the text."""
-    if not text.startswith(("{", "[")) or len(text) > MAX_JSON:
+    if not text.startswith(("{", "[")):
         return text
     try:
         return decode(text)

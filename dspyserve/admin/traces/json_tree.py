@@ -68,7 +68,7 @@ class Node:
         return (
             self.kind == "string"
             and self.text is not None
-            and (bool(self.text.size) or self.text.shown > _SHORT or "\n" in self.text.text)
+            and (bool(self.text.size) or len(self.text.text) > _SHORT or "\n" in self.text.text)
         )
 
 

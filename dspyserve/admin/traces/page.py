@@ -132,6 +132,7 @@ def facts(trace: Trace, model_admin: ModelAdmin[Trace]) -> list[Fact]:
     """The trace in a few words, without what is empty."""
     user = trace.user.get_username() if trace.user is not None else ""
     transport = str(Trace.Transport(trace.transport).label) if trace.transport in Trace.Transport else trace.transport
+    replayed = trace.replay_of_id.hex if trace.replay_of_id else ""
     found = [
         Fact(_("Duration"), wording.duration(trace.duration_ms)),
         Fact(_("First token"), wording.duration(trace.first_token_ms) if trace.first_token_ms is not None else ""),
@@ -150,7 +151,8 @@ def facts(trace: Trace, model_admin: ModelAdmin[Trace]) -> list[Fact]:
         Fact(_("Session"), trace.session_id, _session(model_admin, trace)),
         Fact(_("Batch"), trace.batch_id, _list(model_admin, batch=trace.batch_id)),
         Fact(_("Request"), trace.request_id),
-        Fact(_("Linked trace"), trace.linked_trace_id),
+        Fact(_("Linked trace"), trace.linked_trace_id, _trace(model_admin, trace.linked_trace_id)),
+        Fact(_("Replay of"), replayed, _trace(model_admin, replayed)),
     ]
     return [Fact(fact.name, visible(fact.value), fact.url) for fact in found if fact.value]
 
@@ -161,6 +163,10 @@ def _session(model_admin: ModelAdmin[Trace], trace: Trace) -> str:
         return ""
     address = reverse(f"{model_admin.admin_site.name}:dspyserve_trace_session", args=[quote(trace.session_id)])
     return f"{address}?at={trace.pk.hex}#trace-{trace.pk.hex}"
+
+
+def _trace(model_admin: ModelAdmin[Trace], trace_id: str) -> str:
+    return reverse(f"{model_admin.admin_site.name}:dspyserve_trace_change", args=[trace_id]) if trace_id else ""
 
 
 def _list(model_admin: ModelAdmin[Trace], **wanted: Any) -> str:

@@ -39,7 +39,8 @@ function build() {
     const parent = path.at(-1) ?? null;
     path.push(row);
     parents.set(row, parent);
-    siblings.set(parent, [...(siblings.get(parent) ?? []), row]);
+    if (!siblings.has(parent)) siblings.set(parent, []);
+    siblings.get(parent).push(row);
   }
   tree.setAttribute("role", "treegrid");
   for (const [parent, children] of siblings) {
@@ -107,6 +108,8 @@ const shown = () => rows.filter((row) => !row.hidden);
 
 function step(distance) {
   const list = shown();
+  // Whoever has chosen nothing yet begins at the beginning.
+  if (!tree.querySelector("tr.chosen") && !tree.contains(document.activeElement)) return go(active);
   const index = list.indexOf(active);
   go(list[index < 0 ? 0 : Math.min(Math.max(index + distance, 0), list.length - 1)]);
 }
