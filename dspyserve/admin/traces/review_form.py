@@ -9,7 +9,7 @@ from django import forms
 from django.core.exceptions import ValidationError
 from django.utils.translation import gettext_lazy as _
 
-from dspyserve.admin.schema_fields import BLANK, JSONField, SchemaField, plain_lines, schema_fields
+from dspyserve.admin.traces.output_fields import BLANK, JSONField, OutputField, output_fields, plain_lines
 from dspyserve.admin.traces.raw import as_text
 from dspyserve.errors import Fault
 from dspyserve.models import Feedback
@@ -117,7 +117,7 @@ class ReviewForm(forms.Form):
         if schema is None:
             return
         was = (self.edited.correction if self.edited else None) or {}
-        for name, field in schema_fields(schema).items():
+        for name, field in output_fields(schema).items():
             field.show(was.get(name, self.outputs.get(name)))
             self.fields[_PREFIX + name] = field
         if not schema.get("properties"):
@@ -142,7 +142,7 @@ class ReviewForm(forms.Form):
 
     def _is_changed(self, name: str, value: Any) -> bool:
         output, field = self.outputs.get(name), self.fields[_PREFIX + name]
-        if value is BLANK or not isinstance(field, SchemaField):
+        if value is BLANK or not isinstance(field, OutputField):
             return False
         # A field that shows what it would show of the output is as it was, whatever a text cannot tell.
         given = plain_lines(self.data.get(_PREFIX + name, ""))

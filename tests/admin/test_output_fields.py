@@ -1,4 +1,4 @@
-"""Forms made of JSON Schema: what a field shows of a value, and what comes back."""
+"""Forms made of the schema of outputs: what a field shows of a value, and what comes back."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import pydantic
 import pytest
 from django.core.exceptions import ValidationError
 
-from dspyserve.admin.schema_fields import (
+from dspyserve.admin.traces.output_fields import (
     BLANK,
     ChoiceField,
     JSONField,
     NumberField,
-    SchemaField,
+    OutputField,
     TextField,
-    schema_fields,
+    output_fields,
 )
 from dspyserve.programs.schema import program_schema
 
@@ -51,13 +51,13 @@ TYPES: dict[str, Any] = {
 
 
 @pytest.fixture(scope="module")
-def fields() -> dict[str, SchemaField]:
+def fields() -> dict[str, OutputField]:
     outputs = {name: (kind, dspy.OutputField(desc=f"the {name}")) for name, kind in TYPES.items()}
     signature = dspy.Signature({"question": (str, dspy.InputField()), **outputs})
-    return schema_fields(program_schema(dspy.Predict(signature)).output_schema)
+    return output_fields(program_schema(dspy.Predict(signature)).output_schema)
 
 
-def test_every_type_has_its_kind_of_field(fields: dict[str, SchemaField]) -> None:
+def test_every_type_has_its_kind_of_field(fields: dict[str, OutputField]) -> None:
     kinds = {name: type(field) for name, field in fields.items()}
     assert kinds == {
         "text": TextField,
@@ -97,17 +97,17 @@ def test_every_type_has_its_kind_of_field(fields: dict[str, SchemaField]) -> Non
         ("anything", {"a": [1, None, True, "x"]}),
     ],
 )
-def test_a_value_comes_back_as_it_was_shown(fields: dict[str, SchemaField], name: str, value: Any) -> None:
+def test_a_value_comes_back_as_it_was_shown(fields: dict[str, OutputField], name: str, value: Any) -> None:
     found = fields[name].clean(fields[name].text_of(value))
     assert (found, type(found)) == (value, type(value))
 
 
 @pytest.mark.parametrize("name", [name for name in TYPES if name not in ("text", "maybe", "code")])
-def test_nothing_is_not_null(fields: dict[str, SchemaField], name: str) -> None:
+def test_nothing_is_not_null(fields: dict[str, OutputField], name: str) -> None:
     assert fields[name].clean("") is BLANK
 
 
-def test_null_can_be_chosen_and_written(fields: dict[str, SchemaField]) -> None:
+def test_null_can_be_chosen_and_written(fields: dict[str, OutputField]) -> None:
     assert fields["anything"].clean("null") is None
     assert fields["maybe_flag"].clean("null") is None
     with pytest.raises(ValidationError):
@@ -129,20 +129,20 @@ def test_null_can_be_chosen_and_written(fields: dict[str, SchemaField]) -> None:
         ("text", "a\x00b"),
     ],
 )
-def test_what_fits_no_value_is_refused(fields: dict[str, SchemaField], name: str, text: str) -> None:
+def test_what_fits_no_value_is_refused(fields: dict[str, OutputField], name: str, text: str) -> None:
     with pytest.raises(ValidationError):
         fields[name].clean(text)
 
 
-def test_ends_of_lines_are_those_of_values_not_of_browsers(fields: dict[str, SchemaField]) -> None:
+def test_ends_of_lines_are_those_of_values_not_of_browsers(fields: dict[str, OutputField]) -> None:
     field = fields["text"]
     assert field.clean("a\r\nb\rc") == "a\nb\nc"
     assert not field.has_changed("a\nb", "a\r\nb")
 
 
-def test_a_choice_that_is_none_shows_as_none(fields: dict[str, SchemaField]) -> None:
+def test_a_choice_that_is_none_shows_as_none(fields: dict[str, OutputField]) -> None:
     assert fields["mood"].text_of("bored") == ""
 
 
 def test_a_program_without_declared_outputs_has_no_fields() -> None:
-    assert schema_fields({"type": "object", "additionalProperties": True}) == {}
+    assert output_fields({"type": "object", "additionalProperties": True}) == {}

@@ -1,4 +1,4 @@
-"""JSON Schema as fields of Django's forms: what people fill in for the values of a program.
+"""The outputs of a program as fields of Django's forms: what people fill in as the right values.
 
 A form's text and a value are told apart: `text_of` gives what a field shows of a value, and the field's `clean` gives
 the value of a text, or `BLANK` where nothing was filled in.
@@ -6,13 +6,13 @@ the value of a text, or `BLANK` where nothing was filled in.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, Final, cast
 
 from django import forms
 from django.core.exceptions import ValidationError
 from django.utils.translation import gettext_lazy as _
 
+from dspyserve.admin.programs.schema_fields import Schema, choices, resolved
 from dspyserve.admin.traces.raw import as_text
 from dspyserve.encoding import decode, encode
 from dspyserve.errors import MalformedBody
@@ -32,7 +32,7 @@ class _Blank:
 BLANK: Final = _Blank()
 
 
-class SchemaField(forms.Field):
+class OutputField(forms.Field):
     """A field for the values of one JSON Schema."""
 
     def text_of(self, value: Any) -> str:
@@ -50,7 +50,7 @@ class SchemaField(forms.Field):
             self.widget.attrs["rows"] = _rows(self.initial)
 
 
-class TextField(SchemaField):
+class TextField(OutputField):
     """A string, to the letter but for the ends of lines, which browsers write as they like."""
 
     widget = forms.Textarea
@@ -63,7 +63,7 @@ class TextField(SchemaField):
         return text
 
 
-class NumberField(SchemaField):
+class NumberField(OutputField):
     """A number; with `whole`, one without a fraction."""
 
     widget = forms.NumberInput
@@ -83,7 +83,7 @@ class NumberField(SchemaField):
         return reader.clean(text)
 
 
-class ChoiceField(SchemaField):
+class ChoiceField(OutputField):
     """One of several values, whose JSON is sent."""
 
     widget = forms.Select
@@ -109,7 +109,7 @@ class ChoiceField(SchemaField):
         return self.values[value]
 
 
-class JSONField(SchemaField):
+class JSONField(OutputField):
     """Any value, as JSON."""
 
     widget = forms.Textarea
@@ -133,11 +133,11 @@ class JSONField(SchemaField):
             raise ValidationError(_("This is not valid JSON.")) from None
 
 
-def schema_fields(schema: Mapping[str, Any]) -> dict[str, SchemaField]:
+def output_fields(schema: Schema) -> dict[str, OutputField]:
     """A field for every property of an object's `schema`, none of them required; `$ref` is looked up in its `$defs`."""
     definitions = schema.get("$defs", {})
     properties = schema.get("properties", {})
-    return {name: _field(name, _resolved(part, definitions), definitions) for name, part in properties.items()}
+    return {name: _field(name, resolved(part, definitions), definitions) for name, part in properties.items()}
 
 
 def plain_lines(text: str) -> str:
@@ -145,9 +145,13 @@ def plain_lines(text: str) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
-def _field(name: str, schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> SchemaField:
-    schema, nullable = _without_null(schema, definitions)
+def _field(name: str, schema: Schema, definitions: Schema) -> OutputField:
+    options = choices(schema, definitions)
+    others = [option for option in options if option.get("type") != "null"]
     common = {"required": False, "label": name, "help_text": schema.get("description", "")}
+    if len(others) != 1:
+        return JSONField(**common)
+    nullable, (schema,) = len(options) > 1, others
     if (values := _values(schema)) is not None:
         return ChoiceField([*values, *([None] if nullable and None not in values else [])], **common)
     match schema.get("type"):
@@ -160,26 +164,12 @@ def _field(name: str, schema: Mapping[str, Any], definitions: Mapping[str, Any])
     return JSONField(**common)
 
 
-def _values(schema: Mapping[str, Any]) -> list[Any] | None:
+def _values(schema: Schema) -> list[Any] | None:
     if "enum" in schema:
         return list(schema["enum"])
     if "const" in schema:
         return [schema["const"]]
     return [True, False] if schema.get("type") == "boolean" else None
-
-
-def _without_null(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> tuple[Mapping[str, Any], bool]:
-    options = [_resolved(option, definitions) for option in schema.get("anyOf", [])]
-    others = [option for option in options if option.get("type") != "null"]
-    if len(others) == 1 and len(options) == 2:
-        return {**others[0], "description": schema.get("description") or others[0].get("description", "")}, True
-    return schema, False
-
-
-def _resolved(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> Mapping[str, Any]:
-    name = schema.get("$ref", "").rpartition("/")[2]
-    # What stands beside a reference, such as the description of the field, comes first.
-    return {**definitions.get(name, {}), **schema} if name else schema
 
 
 def _is_constant(value: Any) -> bool:
