@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 from io import BytesIO
 from typing import Any
@@ -18,6 +19,7 @@ from dspyserve import runs
 from dspyserve.admin.programs import state_page
 from dspyserve.models import Program, ProgramVersion
 from dspyserve.programs.versions import activate_version, add_version
+from tests.admin.test_dashboard import insert
 from tests.admin.test_traces import HOSTILE, viewer
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -247,3 +249,21 @@ class TestStates:
     def test_a_predictor_that_only_one_has(self) -> None:
         (gone,) = state_page.differences({"a": state("x")}, {})
         assert (gone.is_in, gone.is_same) == ("-", False)
+
+
+class TestRecentFigures:
+    def test_are_those_of_the_program_and_lead_on(self, admin: Client, program: Program) -> None:
+        insert(3, program_name="made", duration_ms=1000.0, cost=0.25, input_tokens=100, output_tokens=10)
+        insert(1, program_name="made", status="failed", ago=datetime.timedelta(days=3), duration_ms=1000.0, cost=0.25)
+        insert(5, program_name="other")
+        rows = admin.get(address(program, "change/")).context["figures"]
+        assert [(row.runs, row.error_rate, row.cost) for row in rows] == [("3", "0 %", "$0.75"), ("4", "25 %", "$1.00")]
+        assert rows[0].tokens == "300 → 30"
+        page = admin.get(rows[1].traces_url)
+        assert page.status_code == 200
+        assert admin.get(rows[1].dashboard_url).status_code == 200
+        assert admin.get(rows[1].failures_url).status_code == 200
+
+    def test_are_for_those_who_may_see_traces(self, program: Program) -> None:
+        insert(1, program_name="made")
+        assert "Recent figures" not in viewer("view_program").get(address(program, "change/")).content.decode()

@@ -19,6 +19,7 @@ from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
 
 from dspyserve.admin.programs import contract, versions
+from dspyserve.admin.programs.figures import figures
 from dspyserve.admin.programs.playground import playground
 from dspyserve.errors import DspyserveError
 from dspyserve.models import LanguageModel, Program, ProgramVersion
@@ -167,7 +168,10 @@ class ProgramAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     ) -> HttpResponse:
         """The form, with the versions and what leads on from here."""
         program = self.get_object(request, unquote(object_id))
-        more = {} if program is None else {**versions.listed(program), "traces_address": traces_of(program)}
+        more: dict[str, Any] = {}
+        if program is not None:
+            more = {**versions.listed(program), "figures": figures(request, program)}
+            more["traces_address"] = traces_of(program)
         context = {**more, "may_add_version": versions.may_add(request), **(extra_context or {})}
         return super().change_view(request, object_id, form_url, context)
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from dspyserve.admin.plain_text import visible
 from dspyserve.programs.state import predictor_states
 
 MAX_DEMOS: Final = 50
@@ -140,7 +141,7 @@ def demos(given: list[Any]) -> Demos:
 
 
 def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, indent=2, ensure_ascii=False)
+    return visible(value if isinstance(value, str) else json.dumps(value, indent=2, ensure_ascii=False))
 
 
 def _key(demo: Any) -> str:
@@ -148,7 +149,7 @@ def _key(demo: Any) -> str:
 
 
 def _instructions(entry: Any) -> str:
-    return str(_object(_object(entry).get("signature")).get("instructions") or "")
+    return visible(str(_object(_object(entry).get("signature")).get("instructions") or ""))
 
 
 def _fields(entry: Any) -> list[tuple[str, str]]:

@@ -19,6 +19,7 @@ from dspyserve import runs
 from dspyserve.access.identity import Identity
 from dspyserve.access.permissions import REPLAY, VIEW_PAYLOAD
 from dspyserve.access.throttling import spend
+from dspyserve.admin.plain_text import visible
 from dspyserve.admin.programs import run_panel
 from dspyserve.admin.programs.input_form import InputForm
 from dspyserve.errors import DspyserveError, InvalidInput, RequestError
@@ -114,7 +115,7 @@ def _beside(fields: list[Any], old: Mapping[str, Any]) -> list[dict[str, str]]:
 def _shown(value: Any) -> str:
     if value is None:
         return ""
-    return value if isinstance(value, str) else json.dumps(value, indent=2, ensure_ascii=False)
+    return visible(value if isinstance(value, str) else json.dumps(value, indent=2, ensure_ascii=False))
 
 
 def _wanted(trace: Trace) -> dict[str, Any]:
