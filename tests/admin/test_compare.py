@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import datetime
 import re
+import time
 from typing import Any
 
 import pytest
@@ -260,6 +260,7 @@ def test_two_long_traces_take_no_time_to_speak_of(reviewer: Client) -> None:
             for n in range(10, 2_000)
         )  # fmt: skip
         set_payload(trace, outputs={f"f{n}": f"{trace.pk} word " * 1_000 for n in range(20)})
-    start = datetime.datetime.now(tz=datetime.UTC)
+    # The time of this thread, not of the clock: other tests run beside it.
+    start = time.thread_time()
     assert reviewer.get(address(one.pk, other.pk)).status_code == 200
-    assert (datetime.datetime.now(tz=datetime.UTC) - start).total_seconds() < 5
+    assert time.thread_time() - start < 5

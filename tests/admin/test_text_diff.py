@@ -63,8 +63,8 @@ def test_the_worst_texts_take_no_time_to_speak_of() -> None:
     chance = random.Random(1)
     one, other = (" ".join(chance.choices("abcdefghij", k=5_000)) for _ in range(2))
     work = Work()
-    start = time.process_time()
+    start = time.thread_time()
     for _ in range(50):
         difference(one[:990], other[:990], work)
         difference(one, other, work)
-    assert time.process_time() - start < 5
+    assert time.thread_time() - start < 5
