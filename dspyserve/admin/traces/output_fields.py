@@ -12,7 +12,7 @@ from django import forms
 from django.core.exceptions import ValidationError
 from django.utils.translation import gettext_lazy as _
 
-from dspyserve.admin.programs.schema_fields import Schema, choices, resolved
+from dspyserve.admin.programs.contract import Schema, choices, resolved
 from dspyserve.admin.traces.raw import as_text
 from dspyserve.encoding import decode, encode
 from dspyserve.errors import MalformedBody
