@@ -23,13 +23,18 @@ export function visible(text) {
   });
 }
 
+// Characters of a text that a page can lay out while somebody waits; of more, the raw view is the place.
+const LONGEST = 200_000;
+
 // The tree
 
 const level = (row) => Number(row.dataset.level);
 const isOpen = (row) => row.getAttribute("aria-expanded") !== "false";
 const parents = new Map();
+const names = new Map();
 let active = null;
 let needle = "";
+let typing = 0;
 
 function build() {
   const path = [];
@@ -52,7 +57,10 @@ function build() {
       row.setAttribute("aria-setsize", children.length);
     });
   }
-  for (const row of rows) row.tabIndex = -1;
+  for (const row of rows) {
+    row.tabIndex = -1;
+    names.set(row, row.querySelector(".name").textContent.toLowerCase());
+  }
   for (const link of tree.querySelectorAll("tbody a")) link.tabIndex = -1;
   activate(rows.find((row) => row.classList.contains("chosen")) ?? rows[0], { focus: false });
 }
@@ -98,12 +106,13 @@ function show() {
     const parent = parents.get(row);
     const isWithin = parent && (closed.has(parent) || !isOpen(parent));
     if (isWithin) closed.add(row);
-    row.hidden = needle ? !wanted.has(row) : Boolean(isWithin);
+    const isHidden = needle ? !wanted.has(row) : Boolean(isWithin);
+    if (row.hidden !== isHidden) row.hidden = isHidden;
     row.classList.toggle("found", Boolean(needle) && matches(row));
   }
 }
 
-const matches = (row) => row.querySelector(".name").textContent.toLowerCase().includes(needle);
+const matches = (row) => names.get(row).includes(needle);
 const shown = () => rows.filter((row) => !row.hidden);
 
 function step(distance) {
@@ -124,6 +133,7 @@ function nextError() {
 }
 
 function find() {
+  clearTimeout(typing);
   needle = filter.value.trim().toLowerCase();
   show();
   const count = rows.filter((row) => row.classList.contains("found")).length;
@@ -228,8 +238,12 @@ async function showAll(link) {
   const note = link.closest(".dspyserve-cut");
   const response = await fetch(link.href, { credentials: "same-origin" });
   if (!response.ok || response.redirected) return location.assign(link.href);
-  note.previousElementSibling.textContent = visible(await response.text());
-  note.remove();
+  const text = await response.text();
+  note.previousElementSibling.textContent = visible(text.slice(0, LONGEST));
+  if (text.length <= LONGEST) return note.remove();
+  note.querySelector("span").textContent = LONGEST;
+  link.removeAttribute("data-all");
+  link.textContent = link.dataset.raw;
 }
 
 async function showMore(link) {
@@ -296,7 +310,7 @@ document.addEventListener("keydown", (event) => {
   const target = event.target;
   if (target === filter) {
     if (event.key === "Escape") (clear(), filter.blur());
-    else if (event.key === "Enter" || event.key === "ArrowDown") go(rows.find((row) => row.classList.contains("found")));
+    else if (event.key === "Enter" || event.key === "ArrowDown") (find(), go(rows.find((row) => row.classList.contains("found"))));
     else return;
   } else if (target.closest("input, textarea, select, [contenteditable]")) {
     return;
@@ -311,6 +325,9 @@ document.addEventListener("keydown", (event) => {
 if (tree && rows.length) {
   build();
   tools.hidden = false;
-  filter.addEventListener("input", find);
+  filter.addEventListener("input", () => {
+    clearTimeout(typing);
+    typing = setTimeout(find, 100);
+  });
 }
 prepare(document);
