@@ -96,13 +96,10 @@ class TestTexts:
         set_payload(other, inputs={"question": "same"}, outputs={"answer": "a blue car", "new": "come", "list": [1]})
         page = reviewer.get(address(one.pk, other.pk)).content.decode()
         states = re.findall(r'<section class="dspyserve-pair is-(\w+)">\s*<h3>(\w+)', page)
-        assert states == [
-            ("same", "question"),
-            ("changed", "answer"),
-            ("removed", "old"),
-            ("same", "list"),
-            ("added", "new"),
-        ]
+        # Not every database keeps the order of fields; what only B has stands last on all of them.
+        assert states[0] == ("same", "question")
+        assert sorted(states[1:4]) == [("changed", "answer"), ("removed", "old"), ("same", "list")]
+        assert states[4] == ("added", "new")
         assert "a <del>red</del> car" in page
         assert "a <ins>blue</ins> car" in page
 

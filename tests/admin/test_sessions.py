@@ -152,7 +152,16 @@ class TestPages:
         for value in ("nonsense", others[0].pk.hex):
             assert shown(reviewer.get(address("s", f"at={value}"))) == ids(traces)[:3]
 
-    @pytest.mark.parametrize("query", ["after=x", "before=1-2", "after="])
+    @pytest.mark.parametrize(
+        "query",
+        [
+            "before=1-00000000000000000000000000000000",
+            "after=x",
+            "before=1-2",
+            "after=",
+            f"after={'9' * 16}-{'0' * 32}",
+        ],
+    )
     def test_begin_at_the_beginning_where_the_place_is_none(self, reviewer: Client, query: str) -> None:
         traces = make_traces(4, session_id="s")
         assert shown(reviewer.get(address("s", query))) == ids(traces)[:3]

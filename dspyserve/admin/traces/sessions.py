@@ -30,6 +30,7 @@ PAGE: Final = 25
 MEDIA: Final = forms.Media(css={"all": ["dspyserve/admin/session.css"]})
 TOTALS_CAP: Final = 10_000
 """Totals are those of so many traces at most, and the page says so."""
+_NOBODY: Final = "There is no trace of this session."
 MAX_TEXT: Final = 8_000
 """Characters of one field of a turn; its trace has all of it."""
 
@@ -81,11 +82,14 @@ def show(model_admin: Any, request: HttpRequest, session_id: str) -> HttpRespons
     """A page of the conversation: `?after=` and `?before=` go on from a place, `?at=` shows what is around a trace."""
     if not model_admin.has_view_permission(request):
         raise PermissionDenied
+    if "\x00" in session_id:
+        # Databases either cannot hold it or cannot be asked for it.
+        raise Http404(_NOBODY)
     traces = of_session(session_id)
     found = _page(traces, request)
     totals = _totals(traces)
     if not totals["count"]:
-        raise Http404(_("There is no trace of this session."))
+        raise Http404(_NOBODY)
     may_read = request.user.has_perm(VIEW_PAYLOAD)
     context = {
         **model_admin.admin_site.each_context(request),
@@ -117,10 +121,14 @@ def _page(traces: QuerySet[Trace], request: HttpRequest) -> Page:
     if before is not None:
         # Pages of a conversation run the other way than those of the list.
         rows, more = page(traces, before, PAGE)
-        return Page(rows[::-1], has_earlier=more is not None, has_later=True)
+        if rows:
+            return Page(rows[::-1], has_earlier=more is not None, has_later=True)
     if (found := _trace(traces, request.GET.get("at", ""))) is not None:
         return _around(traces, found)
-    rows = list((traces.order_by("started_at", "pk") if after is None else newer(traces, after))[: PAGE + 1])
+    rows = list(newer(traces, after)[: PAGE + 1]) if after is not None else []
+    if not rows:
+        # Nothing comes after the end: from the beginning, then.
+        after, rows = None, list(traces.order_by("started_at", "pk")[: PAGE + 1])
     return Page(rows[:PAGE], has_earlier=after is not None, has_later=len(rows) > PAGE)
 
 
