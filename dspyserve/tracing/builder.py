@@ -13,6 +13,8 @@ from dspyserve.tracing.rows import TraceRows
 from dspyserve.tracing.sanitize import Sanitizer, clean_text
 
 PREVIEW: Final = 200
+_THOUGHTS: Final = frozenset({"reasoning", "trajectory"})
+"""Fields that DSPy's ChainOfThought and ReAct put before the answer."""
 MAX_SPANS: Final = 50_000
 _PAYLOAD_BASE: Final = 500
 """About what a trace takes beside its texts, in bytes."""
@@ -198,8 +200,9 @@ def _trace_row(record: RunRecord, spans: list[_Span], sanitizer: Sanitizer, *, i
 
 
 def preview(fields: Mapping[str, Any]) -> str:
-    """The beginning of all fields in one line; the name of a field is left out where it is the only one."""
-    cleaned = Sanitizer(field_limit=PREVIEW, budget=4 * PREVIEW).clean(dict(fields))
+    """The beginning of all fields in one line, without the name of the only one; what led to an answer comes last."""
+    ordered = sorted(fields.items(), key=lambda item: item[0] in _THOUGHTS)
+    cleaned = Sanitizer(field_limit=PREVIEW, budget=4 * PREVIEW).clean(dict(ordered))
     texts = {name: value if isinstance(value, str) else repr(value) for name, value in cleaned.items()}
     line = next(iter(texts.values())) if len(texts) == 1 else " · ".join(f"{n}: {t}" for n, t in texts.items())
     line = " ".join(line.split())

@@ -77,6 +77,11 @@ class Figures:
         histogram.merge(self.durations, other.durations, times)
         histogram.merge(self.first_tokens, other.first_tokens, times)
 
+    @property
+    def known_cost(self) -> float | None:
+        """US dollars, of all traces or of some; None where nobody knows of any."""
+        return None if self.traces and self.unpriced == self.traces else self.cost
+
     def not_negative(self) -> Figures:
         """The same where a number is positive, otherwise zero."""
         figures = Figures(**{name: max(getattr(self, name), 0) for name in _NUMBERS})

@@ -104,6 +104,10 @@ class TestTrace:
         assert "hunter2" not in str(rows)
         assert "abcdefgh12345678" not in str(rows)
 
+    def test_a_preview_tells_the_answer_before_what_led_to_it(self) -> None:
+        rows = build(record(outputs={"reasoning": "Because of this.", "answer": "Paris"}))
+        assert rows.trace["output_preview"] == "answer: Paris · reasoning: Because of this."
+
     def test_a_long_preview_ends_with_an_ellipsis(self) -> None:
         preview = build(record(inputs={"question": "word " * 500})).trace["input_preview"]
         assert len(preview) == 200

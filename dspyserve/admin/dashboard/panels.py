@@ -72,7 +72,7 @@ class Reading:
     @property
     def cost(self) -> str:
         """As far as it is known."""
-        return numbers.dollars(cost_of(self.figures), unpriced=self.figures.unpriced)
+        return numbers.dollars(self.figures.known_cost, unpriced=self.figures.unpriced)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,11 +85,6 @@ class Tile:
     change: Change | None = None
     url: str = ""
     note: str = ""
-
-
-def cost_of(figures: Figures) -> float | None:
-    """In US dollars; None where nobody knows of any trace."""
-    return None if figures.traces and figures.unpriced == figures.traces else figures.cost
 
 
 def tiles(total: Figures, before: Figures, link: ListLink) -> list[Tile]:
@@ -119,7 +114,7 @@ def tiles(total: Figures, before: Figures, link: ListLink) -> list[Tile]:
                 _known(before.input_tokens + before.output_tokens),
             ),
         ),
-        Tile(_("Cost"), now.cost, [], numbers.change(cost_of(total), cost_of(before), then.cost), note=unpriced),
+        Tile(_("Cost"), now.cost, [], numbers.change(total.known_cost, before.known_cost, then.cost), note=unpriced),
     ]
 
 
@@ -220,7 +215,7 @@ def _costs(rows: list[Reading], summary: Reading) -> Chart:
     slots = _slots(rows, lambda row: row.cost)
     chart = Chart("cost", _("Cost"), [], slots, charts.ticks(top, partial(numbers.mark, unit="$")), summary.cost)
     chart.rects = charts.bars(("cost",), values, top)
-    chart.is_empty = cost_of(summary.figures) is None
+    chart.is_empty = summary.figures.known_cost is None
     return chart
 
 

@@ -65,7 +65,7 @@ def _row(program: str, name: str, title: Any, window: Window, found: Figures) ->
         p50=wording.duration(p50),
         p95=wording.duration(p95),
         tokens=f"{numbers.count(found.input_tokens)} → {numbers.count(found.output_tokens)}",
-        cost=numbers.dollars(found.cost, unpriced=found.unpriced) if found.traces else numbers.UNKNOWN,
+        cost=numbers.dollars(found.known_cost, unpriced=found.unpriced) if found.traces else numbers.UNKNOWN,
         traces_url=str(ListLink(window.since, window.until, program=program)),
         failures_url=str(ListLink(window.since, window.until, program=program, only_failures=True)),
         dashboard_url=f"{reverse('admin:dspyserve_trace_dashboard')}?{query}",
