@@ -31,6 +31,7 @@ HOSTILE = "<img src=x onerror=document.title='ran'><script>document.title='ran'<
 def server(language_model: Any, start_server: Callable[..., Server]) -> Server:
     LanguageModel.objects.create(name="offline", model="demo/offline")
     Program.objects.create(name="typed", signature="text, count: int, tags: list[str] -> reply, labels: list[str]")
+    Program.objects.create(name="thinking", signature="question -> answer", module="chain_of_thought")
     return start_server("uvicorn")
 
 
@@ -171,6 +172,31 @@ async def test_errors_stand_where_they_belong(server: Server) -> None:
         await page.wait_for_timeout(5_000)
         await page.click("[data-start]")
         await expect(page.locator("[data-problem]")).to_contain_text("forbidden")
+
+
+WATCH = """
+() => {
+  const text = document.querySelector('[data-output="reasoning"] [data-text]').firstChild;
+  window.lengths = [];
+  new MutationObserver(() => window.lengths.push(text.length)).observe(text, { characterData: true });
+}
+"""
+
+
+async def test_an_answer_that_could_not_be_read_is_taken_back(server: Server) -> None:
+    async with signed_in(server) as page:
+        await open_playground(page, server, "thinking")
+        await page.fill('[data-field="question"]', f"@@fields=1@@ @@fail_times=1@@ @@id=browser@@ {SLOW}")
+        await page.evaluate(WATCH)
+        await page.click("[data-start]")
+        await expect(page.locator("[data-status]")).to_contain_text("Succeeded", timeout=20_000)
+        lengths = await page.evaluate("() => window.lengths")
+        final = len(await box(page, "reasoning").text_content())
+        taken_back = next(i for i, length in enumerate(lengths) if length == 0 and any(lengths[:i]))
+        assert max(lengths[:taken_back]) > 100
+        assert max(lengths[taken_back:]) == final
+        await expect(page.locator(".dspyserve-step.is-failed .name")).to_have_text(["ChatAdapter"])
+        assert (await trace_of(page)).lm_calls == 2
 
 
 async def test_a_trace_is_run_again(server: Server) -> None:
