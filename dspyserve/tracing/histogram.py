@@ -36,6 +36,9 @@ def add(histogram: Histogram, value: float | None) -> None:
 
 def merge(into: Histogram, other: Mapping[str, int], times: int = 1) -> None:
     """Add `other` to `into`, or with `times` -1 take it away. Buckets that are empty then are left out."""
+    if not into and times == 1:
+        into.update(other)
+        return
     for key, count in other.items():
         if total := into.get(key, 0) + times * count:
             into[key] = total

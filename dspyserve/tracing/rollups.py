@@ -57,15 +57,38 @@ class Report:
     """The figures of a window."""
 
     window: Window
-    total: Figures = field(default_factory=Figures)
     before: Figures = field(default_factory=Figures)
     """Those of the window before."""
     by_start: dict[datetime.datetime, Figures] = field(default_factory=dict)
-    by_program: dict[str, Figures] = field(default_factory=dict)
-    by_model: dict[str, Figures] = field(default_factory=dict)
+    by_names: dict[tuple[str, str], Figures] = field(default_factory=dict)
+    """By program and model."""
     programs: set[str] = field(default_factory=set)
     """All that occur, whatever is asked for."""
     models: set[str] = field(default_factory=set)
+
+    @property
+    def total(self) -> Figures:
+        """Everything."""
+        total = Figures()
+        for figures in self.by_names.values():
+            total.add(figures)
+        return total
+
+    @property
+    def by_program(self) -> dict[str, Figures]:
+        """On all models."""
+        return self._by_name(0)
+
+    @property
+    def by_model(self) -> dict[str, Figures]:
+        """Of all programs."""
+        return self._by_name(1)
+
+    def _by_name(self, place: int) -> dict[str, Figures]:
+        found: dict[str, Figures] = {}
+        for names, figures in self.by_names.items():
+            found.setdefault(names[place], Figures()).add(figures)
+        return found
 
     def series(self, step: datetime.timedelta) -> list[tuple[datetime.datetime, Figures]]:
         """The figures of parts of this length, empty ones included."""
@@ -84,8 +107,11 @@ def read(window: Window, *, program: str | None = None, model: str | None = None
         if program not in (None, row.program_name) or model not in (None, row.model):
             continue
         figures = Figures.of_row(row)
-        for each in _takers(report, row):
-            each.add(figures)
+        if row.start < window.since:
+            report.before.add(figures)
+        else:
+            report.by_start.setdefault(row.start, Figures()).add(figures)
+            report.by_names.setdefault((row.program_name, row.model), Figures()).add(figures)
     return report
 
 
@@ -104,16 +130,6 @@ def of_program(name: str, windows: Sequence[Window]) -> list[Figures]:
 def _rows(window: Window) -> Iterable[TraceRollup]:
     found = TraceRollup.objects.filter(period=window.period, start__gte=window.before.since, start__lt=window.until)
     return found.order_by().iterator(_CHUNK)
-
-
-def _takers(report: Report, row: TraceRollup) -> Iterator[Figures]:
-    if row.start < report.window.since:
-        yield report.before
-        return
-    yield report.total
-    yield report.by_start.setdefault(row.start, Figures())
-    yield report.by_program.setdefault(row.program_name, Figures())
-    yield report.by_model.setdefault(row.model, Figures())
 
 
 def _floor(time: datetime.datetime, period: TraceRollup.Period) -> datetime.datetime:

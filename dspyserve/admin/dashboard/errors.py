@@ -9,7 +9,6 @@ from typing import Any, Final
 from dspyserve.admin.dashboard.links import ListLink
 from dspyserve.admin.plain_text import visible
 from dspyserve.models import Trace
-from dspyserve.tracing.figures import FAILURES
 
 NEWEST: Final = 5_000
 """Failures that are read: the newest of the time."""
@@ -56,9 +55,9 @@ def top_errors(link: ListLink) -> TopErrors:
 
 
 def _rows(link: ListLink) -> Any:
-    traces = Trace.objects.filter(started_at__gte=link.since, started_at__lt=link.until, status__in=FAILURES)
-    # Said once more, because the index of failures is one of all that did not succeed.
-    traces = traces.exclude(status=Trace.Status.SUCCEEDED)
+    traces = Trace.objects.filter(started_at__gte=link.since, started_at__lt=link.until)
+    # In these words, because the index of failures is one of all that did not succeed.
+    traces = traces.exclude(status=Trace.Status.SUCCEEDED).exclude(status=Trace.Status.CANCELLED)
     names = {name: value for name, value in (("program_name", link.program), ("model", link.model)) if value}
     columns = ("program_name", "error_type", "error_code", "status", "started_at")
     return traces.filter(**names).order_by("-started_at", "-pk").values_list(*columns)
