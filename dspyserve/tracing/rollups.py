@@ -7,7 +7,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from django.utils import timezone
+
 from dspyserve.models import TraceRollup
+from dspyserve.tracing.compaction import HOURS_KEPT
 from dspyserve.tracing.figures import Figures, day_of, hour_of
 
 MAX_HOURS: Final = datetime.timedelta(days=8)
@@ -29,8 +32,11 @@ class Window:
 
     @classmethod
     def around(cls, since: datetime.datetime, until: datetime.datetime) -> Window:
-        """The hours, or for a long time the days, that any of the time belongs to; one at least."""
-        period = TraceRollup.Period.DAY if until - since > MAX_HOURS else TraceRollup.Period.HOUR
+        """The hours, or for a long time and for one long past the days, that any of it belongs to; one at least."""
+        length = until - since
+        # The window before is to be read by the hour too.
+        are_hours_kept = since - length > timezone.now() - HOURS_KEPT
+        period = TraceRollup.Period.HOUR if length <= MAX_HOURS and are_hours_kept else TraceRollup.Period.DAY
         first, last = _floor(since, period), _floor(until, period)
         return cls(first, last if first < last == until else last + STEPS[period], period)
 

@@ -110,14 +110,20 @@ class TestFigures:
         assert sum(row.figures.traces for row in found["rows"]) == traces
 
     def test_of_a_time_in_the_current_time_zone(self, reviewer: Client) -> None:
-        at = datetime.datetime(2026, 2, 3, 4, 30, tzinfo=datetime.UTC)
-        insert(1, ago=timezone.now() - at)
-        insert(1, ago=timezone.now() - at - HOUR)
+        day = timezone.now().astimezone(datetime.UTC) - datetime.timedelta(days=3)
+        at = day.replace(hour=4, minute=30, second=0, microsecond=0)
+        store.insert([rows(started_at=at), rows(started_at=at - HOUR)])
         with timezone.override("Asia/Tokyo"):
-            found = context(reviewer, since="2026-02-03T13:00", until="2026-02-03T14:00")
+            found = context(reviewer, since=f"{day:%Y-%m-%d}T13:00", until=f"{day:%Y-%m-%d}T14:00")
             assert found["tiles"][0].value == "1"
-            assert found["span"] == "3 Feb 13:00 – 14:00"
-            assert context(reviewer, since="2026-02-03T13:00", until="2026-02-03T14:01")["tiles"][0].value == "2"
+            assert found["span"].endswith(" 13:00 – 14:00")
+            found = context(reviewer, since=f"{day:%Y-%m-%d}T12:59", until=f"{day:%Y-%m-%d}T14:00")
+            assert found["tiles"][0].value == "2"
+
+    def test_long_ago_is_read_by_the_day(self, reviewer: Client) -> None:
+        store.insert([rows(started_at=datetime.datetime(2024, 2, 3, 4, 30, tzinfo=datetime.UTC))])
+        found = context(reviewer, since="2024-02-03T01:00", until="2024-02-03T02:00")
+        assert (found["span"], found["tiles"][0].value) == ("3 Feb 2024", "1")
 
     def test_a_time_that_cannot_be_read_is_told(self, reviewer: Client) -> None:
         insert(1)
@@ -131,6 +137,7 @@ class TestFigures:
         insert(1)
         TraceRollup.objects.all().delete()
         assert "rebuild_rollups" in text_of(reviewer.get(PAGE).content.decode())
+        assert "No traces" in text_of(reviewer.get(PAGE, {"until": "2024-02-03T02:00"}).content.decode())
 
 
 class TestLinks:
@@ -214,7 +221,7 @@ def within(text: str, seconds: float) -> bool:
 
 
 class TestWindow:
-    NOW = datetime.datetime(2026, 5, 6, 7, 30, tzinfo=datetime.UTC)
+    NOW = timezone.now().replace(minute=30, second=0, microsecond=0)
 
     @pytest.mark.parametrize(("days", "period"), [(8, "hour"), (8.1, "day")])
     def test_is_read_by_the_hour_up_to_eight_days(self, days: float, period: str) -> None:

@@ -69,7 +69,7 @@ def _figures(choice: Choice, report: Report) -> dict[str, Any]:
     window, total = choice.window, report.total
     link = ListLink(window.since, window.until, choice.program, choice.model)
     if not total.traces:
-        return {"has_traces": False, "has_rollups": bool(report.programs), "is_uncounted": _is_uncounted(report)}
+        return {"has_traces": False, "is_uncounted": not report.programs and _has_traces(window)}
     rows = _series(choice, report)
     programs, more_programs = panels.table(
         report.by_program,
@@ -99,9 +99,9 @@ def _figures(choice: Choice, report: Report) -> dict[str, Any]:
     }
 
 
-def _is_uncounted(report: Report) -> bool:
-    """Whether there are traces, but no figures at all: they are older than the figures."""
-    return not report.programs and Trace.objects.exists()
+def _has_traces(window: Window) -> bool:
+    """Whether there are traces all the same: they are older than the first figures."""
+    return Trace.objects.filter(started_at__gte=window.since, started_at__lt=window.until).exists()
 
 
 def _step(window: Window) -> datetime.timedelta:
@@ -127,10 +127,14 @@ def _span(since: datetime.datetime, until: datetime.datetime, step: datetime.tim
     first, last = timezone.localtime(since), timezone.localtime(until)
     if step == _DAY and first.time() == last.time() == datetime.time():
         last -= _DAY
-        days = [date_format(first, "MONTH_DAY_FORMAT"), date_format(last, "MONTH_DAY_FORMAT")]
-        return days[0] if first.date() == last.date() else " – ".join(days)
-    end = date_format(last, "H:i") if first.date() == last.date() else date_format(last, "j M H:i")
-    return f"{date_format(first, 'j M H:i')} – {end}"
+        return _day(first) if first.date() == last.date() else f"{_day(first)} – {_day(last)}"
+    clock = date_format(last, "H:i")
+    end = clock if first.date() == last.date() else f"{_day(last)} {clock}"
+    return f"{_day(first)} {date_format(first, 'H:i')} – {end}"
+
+
+def _day(time: datetime.datetime) -> str:
+    return date_format(time, "j M" if time.year == timezone.localtime().year else "j M Y")
 
 
 def _labels(window: Window, step: datetime.timedelta) -> list[str]:
