@@ -11,11 +11,14 @@ import subprocess
 import sys
 from ast import PyCF_ALLOW_TOP_LEVEL_AWAIT
 from collections.abc import Callable
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
+from django.core.management import call_command
 
+from dspyserve import runs
 from tests.api.conftest import make_key
 from tests.browser.chromium import page_of
 from tests.proxy import Proxy
@@ -41,6 +44,7 @@ RUN_HERE = {
         "socket.mjs",
         "in a thread",
         "on the event loop",
+        "examples.py",
     ),
 }
 
@@ -93,6 +97,16 @@ def test_programs_run_in_a_thread(language_model: Any) -> None:
     found: dict[str, Any] = {}
     exec(EXAMPLES["in a thread"], found)
     assert "answer" in found["result"].outputs
+
+
+def test_examples_of_an_export_are_read(language_model: Any, tmp_path: Path) -> None:
+    runs.execute("echo", {"question": "Why?"})
+    call_command("export_traces", format="dspy", output=str(tmp_path / "examples.jsonl"), stdout=StringIO())
+    found: dict[str, Any] = {}
+    exec(EXAMPLES["examples.py"], found)
+    (example,) = found["load"](tmp_path / "examples.jsonl")
+    assert example.inputs().toDict() == {"question": "Why?"}
+    assert example.labels().keys() == ["answer"]
 
 
 async def test_programs_run_on_the_event_loop(language_model: Any, capsys: pytest.CaptureFixture[str]) -> None:
