@@ -134,8 +134,10 @@ class TestTexts:
     def test_are_for_those_who_may_see_them(self) -> None:
         one, other = make_pair({}, {})
         set_payload(one, outputs={"answer": "a secret answer"})
-        page = viewer("view_trace").get(address(one.pk, other.pk)).content.decode()
+        response = viewer("view_trace").get(address(one.pk, other.pk))
+        page = response.content.decode()
         assert "a secret answer" not in page
+        assert [fields for _title, fields in response.context["texts"]] == [[], []]
         assert "You may not view the texts" in page
 
 

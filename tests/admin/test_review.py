@@ -311,6 +311,8 @@ class TestRights:
         assert "review_score" not in bob.get(page_of(trace)).content.decode()
         assert send(bob, trace, save="", **opinion(label="x")).status_code == 403
         assert send(bob, trace, thumb="up").status_code == 403
+        theirs = say(trace, User.objects.create_user("eve"), comment="eve's")
+        assert send(bob, trace, save="", **opinion(label="x", feedback=str(theirs.pk))).status_code == 403
         found = self.own(trace)
         assert "review_score" in bob.get(page_of(trace)).content.decode()
         assert send(bob, trace, save="", **opinion(label="x", feedback=str(found.pk))).status_code == 302
