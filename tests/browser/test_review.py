@@ -81,7 +81,8 @@ async def test_a_reviewer_goes_through_the_queue_with_keys(server: Server) -> No
     async with reviewing(server) as (page, traces, browser, session):
         # Thumbs, while something is being typed that is not to be lost, and no new page.
         await page.evaluate("() => { window.isTheSamePage = true; }")
-        await page.fill("#review_comment", "half a thou")
+        await page.keyboard.press("r")
+        await page.keyboard.type("half a thou")
         await page.locator("#review_comment").press("u")
         assert await page.input_value("#review_comment") == "half a thouu"
         await page.locator("#review_comment").blur()
@@ -131,6 +132,7 @@ async def test_a_reviewer_goes_through_the_queue_with_keys(server: Server) -> No
         await page.wait_for_url(f"**{page_url(traces[1])}")
         await page.locator(".dspyserve-tree tbody tr").nth(2).click()
         await page.wait_for_url("**span=cccccccccccccccc*")
+        await page.keyboard.press("r")
         await page.focus("#review_span_id")
         await page.select_option("#review_span_id", "c" * 16)
         await page.fill("#review_label", "slow")

@@ -9,11 +9,20 @@ function press(selector) {
   return Boolean(button);
 }
 
+function write() {
+  const opinion = panel?.querySelector(".dspyserve-writing");
+  if (!opinion) return false;
+  opinion.open = true;
+  opinion.querySelector("#review_comment")?.focus();
+  return true;
+}
+
 const keys = {
   "+": () => press("[data-thumb=up]"),
   u: () => press("[data-thumb=up]"),
   "-": () => press("[data-thumb=down]"),
   d: () => press("[data-thumb=down]"),
+  r: write,
 };
 
 document.addEventListener("keydown", (event) => {
