@@ -10,19 +10,22 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from typing import Any
 
 import httpx
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 from httpx_sse import connect_sse
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 from dspyserve.conf import settings
 from dspyserve.events import TERMINAL
-from dspyserve.models import Program, Trace
+from dspyserve.models import Program, Trace, TraceRollup
+from dspyserve.tracing.compaction import added_up
 from tests.server import Server
+from tests.tracing.test_tally import recounted
 
 pytestmark = pytest.mark.slow
 
@@ -91,6 +94,7 @@ class TestKill:
         with capsys.disabled():
             print(f"\n{len(answered)} answers over {KILLS} kills, {len(answered - stored)} of them without a trace")
         assert answered <= stored
+        assert_counted_once()
 
 
 class TestTerminate:
@@ -165,6 +169,7 @@ class TestDatabase:
         assert len(during) >= CONNECTIONS
         assert unstored
         wait_until(lambda: load.ids <= stored_ids("succeeded"), timeout=40)
+        assert_counted_once()
 
     def test_what_is_left_at_shutdown_is_stored_at_the_next_start(
         self, language_model: Any, start_server: Callable[..., Server]
@@ -180,6 +185,17 @@ class TestDatabase:
         wanted = {body["trace_id"] for body in bodies}
         wait_until(lambda: wanted <= stored_ids("succeeded"))
         wait_until(lambda: not list(settings().spool_directory.glob("*")))
+        assert_counted_once()
+
+
+def assert_counted_once() -> None:
+    """The rollups of all writers together tell of every trace that is stored, and of no other."""
+    with transaction.atomic():
+        found, wanted = added_up(TraceRollup.objects.all()), recounted()
+    assert found.keys() == wanted.keys()
+    for key, figures in found.items():
+        assert replace(figures, cost=0.0) == replace(wanted[key], cost=0.0)
+        assert figures.cost == pytest.approx(wanted[key].cost)
 
 
 def stored_ids(status: str) -> set[str]:
