@@ -22,12 +22,19 @@ class Site:
 
 
 @pytest.fixture
-def site(transactional_db: None, start_server: Callable[..., Server]) -> Site:
+def site_settings() -> str:
+    """The settings that the server has."""
+    return "tests.settings"
+
+
+@pytest.fixture
+def site(transactional_db: None, start_server: Callable[..., Server], site_settings: str) -> Site:
     """The sample, served."""
     from tests.browser.pages import PAGES
     from tests.browser.sample import make
     from tests.browser.signing_in import session_of
 
     sample = make()
+    server = start_server("uvicorn", DJANGO_SETTINGS_MODULE=site_settings)
     addresses = {page.name: page.address(sample) for page in PAGES}
-    return Site(start_server("uvicorn"), session_of(sample.user), sample, addresses)
+    return Site(server, session_of(sample.user), sample, addresses)

@@ -68,7 +68,7 @@ PAGES = (
     AdminPage("language-models", f"{ADMIN}/languagemodel/", "demo/echo"),
     AdminPage("language-model", f"{ADMIN}/languagemodel/<model>/change/", "demo/echo"),
     AdminPage("api-keys", f"{ADMIN}/apikey/", "shop"),
-    AdminPage("api-key", f"{ADMIN}/apikey/<key>/change/", "shop"),
+    AdminPage("api-key", f"{ADMIN}/apikey/<key>/change/", "Scopes"),
     AdminPage("api-key-add", f"{ADMIN}/apikey/add/", "Scopes", is_twin=True),
 )
 """All of them."""

@@ -17,6 +17,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.browser.screenshots", description=__doc__)
     parser.add_argument("directory", type=Path)
     parser.add_argument("names", nargs="*", help="of pages; all of them by default")
+    parser.add_argument("--unfold", action="store_true", help="under the theme django-unfold")
     options = parser.parse_args()
     options.directory.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="dspyserve-screenshots-") as scratch:
@@ -26,7 +27,7 @@ def main() -> None:
             "DSPYSERVE_TESTS_DATABASE": database,
             "DATABASE_URL": f"sqlite:///{database}",
         }
-        os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.settings")
+        os.environ["DJANGO_SETTINGS_MODULE"] = "tests.browser.unfold_settings" if options.unfold else "tests.settings"
         django.setup()
         call_command("migrate", verbosity=0)
         _serve_and_take(options.directory, options.names)
@@ -40,7 +41,7 @@ def _serve_and_take(directory: Path, names: list[str]) -> None:
 
     sample = make()
     addresses = {page.name: page.address(sample) for page in PAGES if not names or page.name in names}
-    server = Server("uvicorn")
+    server = Server("uvicorn", {"DJANGO_SETTINGS_MODULE": os.environ["DJANGO_SETTINGS_MODULE"]})
     try:
         asyncio.run(_take(directory, server.url, session_of(sample.user), addresses))
     finally:
