@@ -32,7 +32,7 @@ if REDIS_URL and (worker := os.environ.get("PYTEST_XDIST_WORKER")):
     CACHES["default"]["LOCATION"] = REDIS_URL
 
 INSTALLED_APPS = [*INSTALLED_APPS, "tests"]
-MIDDLEWARE = [*MIDDLEWARE, "tests.content_security.ContentSecurity"]
+MIDDLEWARE = [*MIDDLEWARE, "tests.content_security.content_security"]
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 DSPYSERVE = {
     **DSPYSERVE,
