@@ -227,12 +227,23 @@ def demo_server(transactional_db: None, start_server: Callable[..., Server]) -> 
 
 @pytest.mark.slow
 def test_schemathesis_finds_nothing(demo_server: Server, tmp_path: Path) -> None:
-    """Every check, in every phase. More examples: DSPYSERVE_TESTS_EXAMPLES."""
+    """Every check but one, in every phase. More examples: DSPYSERVE_TESTS_EXAMPLES.
+
+    The only DELETE stops an execution, whose stream is then read to its end: nothing is gone after it.
+    """
     token = make_key("run", "view_traces", "view_payloads", "give_feedback", "export")
     done = subprocess.run(
         [
             *(sys.executable, "-m", "schemathesis.cli", "run", f"{demo_server.url}/api/openapi.json"),
-            *("--checks", "all", "--header", f"Authorization: Bearer {token}", "--no-color"),
+            *(
+                "--checks",
+                "all",
+                "--exclude-checks",
+                "use_after_free",
+                "--header",
+                f"Authorization: Bearer {token}",
+                "--no-color",
+            ),
             *("--max-examples", os.environ.get("DSPYSERVE_TESTS_EXAMPLES", "10")),
         ],
         cwd=tmp_path,
