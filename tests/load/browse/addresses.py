@@ -81,8 +81,8 @@ def _lists() -> Addresses:
 
 
 def _traces() -> Addresses:
-    trace = Trace.objects.filter(status="succeeded", span_count=6).order_by("-started_at", "-pk")[1_000]
-    other = Trace.objects.filter(program=trace.program, span_count=6).order_by("-started_at", "-pk")[1_500]
+    trace = Trace.objects.filter(status="succeeded", span_count=6).order_by("-started_at", "-pk")[100]
+    other = Trace.objects.filter(program=trace.program, span_count=6).order_by("-started_at", "-pk")[50]
     call = Span.objects.filter(trace=trace, kind="lm")[0]
     wide = wide_trace()
     deep = Span.objects.filter(trace=wide, sequence=1_500).get()
