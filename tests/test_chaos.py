@@ -163,7 +163,9 @@ class Reader:
 @pytest.mark.slow
 @pytest.mark.timeout(1_800)
 @pytest.mark.redis
-@pytest.mark.skipif("DSPYSERVE_TESTS_STREAMS" not in os.environ, reason="a campaign, of DSPYSERVE_TESTS_STREAMS streams")
+@pytest.mark.skipif(
+    "DSPYSERVE_TESTS_STREAMS" not in os.environ, reason="a campaign, of DSPYSERVE_TESTS_STREAMS streams"
+)
 async def test_every_stream_ends_once_and_every_tail_is_the_same(
     language_model: Any, start_server: Callable[..., Server]
 ) -> None:
