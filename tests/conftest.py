@@ -29,8 +29,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if item.get_closest_marker("redis"):
             if not settings.REDIS_URL:
                 item.add_marker(pytest.mark.skip(reason="REDIS_URL is not set"))
-        elif not _asks_for_database(item):
-            # pytest-django refuses all others the database.
+        elif not _asks_for_database(item) or "browser" in item.path.parts:
+            # pytest-django refuses those that do not ask the database; scripts know nothing of it.
             item.add_marker("embedded")
 
 

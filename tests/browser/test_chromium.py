@@ -12,8 +12,6 @@ from tests.browser.chromium import Look, chromium, overflow, page_of
 from tests.browser.signing_in import session_of, superuser
 from tests.server import Server
 
-pytestmark = pytest.mark.embedded
-
 INLINE = {
     "a script": "document.head.append(made('script', {textContent: 'window.ran = 1'}))",
     "a handler": 'document.body.innerHTML = \'<img src="/static/none.png" onerror="window.ran = 1">\'',

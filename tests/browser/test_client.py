@@ -20,8 +20,6 @@ from tests.proxy import Proxy
 from tests.server import Server
 from tests.websocket.test_consumer import session
 
-pytestmark = pytest.mark.embedded
-
 TRANSPORTS = ["sse", "websocket"]
 SLOW = "@@words=60@@ @@token_delay=0.02@@"
 

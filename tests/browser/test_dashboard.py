@@ -6,7 +6,6 @@ import datetime
 import re
 from collections.abc import Callable
 
-import pytest
 from asgiref.sync import sync_to_async
 from django.utils import timezone
 
@@ -15,8 +14,6 @@ from tests.browser.chromium import LOOKS, chromium, overflow, page_of
 from tests.browser.signing_in import session_of, superuser
 from tests.server import Server
 from tests.tracing.test_writer import rows
-
-pytestmark = pytest.mark.embedded
 
 PAGE = "/admin/dspyserve/trace/dashboard/"
 LIST = re.compile(r"/trace/\?")

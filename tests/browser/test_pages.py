@@ -12,7 +12,7 @@ from tests.browser.chromium import LOOKS, Look, chromium, overflow, page_in
 from tests.browser.conftest import Site
 from tests.browser.pages import PAGES
 
-pytestmark = [pytest.mark.embedded, pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 GRAVE = ("serious", "critical")
 RULES = {

@@ -17,8 +17,6 @@ from tests.browser.chromium import LOOKS, chromium, overflow, page_in
 from tests.browser.signing_in import session_of, superuser
 from tests.server import Server
 
-pytestmark = pytest.mark.embedded
-
 PRESSES = [
     ("u", "true", "false", 1.0),
     ("-", "false", "true", 0.0),

@@ -13,7 +13,7 @@ from tests.browser.chromium import Look, chromium, overflow, page_in
 from tests.browser.conftest import Site
 from tests.browser.pages import PAGES
 
-pytestmark = [pytest.mark.embedded, pytest.mark.slow]
+pytestmark = [pytest.mark.slow]
 
 FORMS = ("program", "program-add", "language-model", "api-key", "api-key-add")
 """Made by the theme from start to end."""
