@@ -11,11 +11,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import django
 
-from tests.load.streams.report import note, progress
+from tests.load.databases import create
+from tests.load.report import note, progress
 
 MOULD = 1_000
 """Traces that are unlike each other; all others are copies of these."""
@@ -44,24 +44,11 @@ def main() -> None:
 @contextmanager
 def _database(url: str | None) -> Iterator[str]:
     if url is not None:
-        _create(url)
+        create(url)
         yield url
         return
     with tempfile.TemporaryDirectory(prefix="dspyserve-browse-") as directory:
         yield f"sqlite:///{Path(directory) / 'db.sqlite3'}"
-
-
-def _create(url: str) -> None:
-    """Make the database of PostgreSQL where it is missing."""
-    parts = urlsplit(url)
-    if parts.scheme == "sqlite":
-        return
-    import psycopg
-
-    name = parts.path.removeprefix("/")
-    with psycopg.connect(parts._replace(path="/postgres").geturl(), autocommit=True) as connection:
-        if connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [name]).fetchone() is None:
-            connection.execute(f'CREATE DATABASE "{name}"')
 
 
 def _prepare(count: int) -> None:

@@ -13,7 +13,7 @@ from django.db import connection, models, transaction
 
 from dspyserve.models import Feedback, Span, SpanPayload, Trace
 from tests.load.browse.mould import Mould
-from tests.load.streams.report import progress
+from tests.load.report import progress
 
 DAYS: Final = 30
 """Over which the traces are spread, up to now."""
@@ -143,6 +143,7 @@ def _lay_out(mould: Mould) -> None:
         place = f"ROW_NUMBER() OVER (ORDER BY {key})"
         rows = f"SELECT m.*, {place} AS place, {place} - 1 AS j, {place} AS k FROM {model._meta.db_table} m"
         _execute(f"CREATE TEMPORARY TABLE mould_{name} AS {rows} ORDER BY {key}")
+        _execute(f"CREATE INDEX mould_{name}_k ON mould_{name} (k)")
     for column in ("offset_ms", "parent_k"):
         _execute(f"ALTER TABLE mould_span ADD COLUMN {column} bigint")
     update = "UPDATE mould_span SET j = %s, offset_ms = %s, parent_k = %s WHERE k = %s"

@@ -11,7 +11,7 @@ from typing import Any
 from django.db import connection
 from django.test import Client
 
-from tests.load.streams.report import progress, table
+from tests.load.report import progress, table
 
 
 @dataclass(slots=True)

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import uvloop
 
+from tests.load.limits import raise_file_limit
+from tests.load.report import note, progress
 from tests.load.streams.cpu import cpu
 from tests.load.streams.first_token import first_token
-from tests.load.streams.limits import raise_file_limit
 from tests.load.streams.load import question, stream
-from tests.load.streams.report import note, progress
 from tests.load.streams.servers import Servers, servers
 from tests.load.streams.thousand import thousand
 from tests.load.streams.throughput import throughput

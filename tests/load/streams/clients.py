@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import re
 import time
 from array import array
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import cast
+
+from tests.load.raw_http import ClientConnection
 
 _DELTA = re.compile(rb'"(?:delta|content)": ?"([^"]*)"')
 _STAMP = re.compile(rb"\d{6,}")
@@ -66,22 +66,19 @@ class Reading:
             self.lags.extend(now - stamp / 1e6 for stamp in sent)
 
 
-class Client(asyncio.Protocol):
+class Client(ClientConnection):
     """One connection for one stream."""
 
-    transport: asyncio.Transport
-
     def __init__(self, target: Target, reading: Reading) -> None:
-        loop = asyncio.get_running_loop()
-        self.ready: asyncio.Future[None] = loop.create_future()
-        self.done: asyncio.Future[None] = loop.create_future()
+        super().__init__()
+        self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._target = target
         self._reading = reading
         self._rest = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Connected."""
-        self.transport = cast(asyncio.Transport, transport)
+        super().connection_made(transport)
         self.open()
 
     def open(self) -> None:
@@ -109,27 +106,22 @@ class Client(asyncio.Protocol):
             if stamps:
                 self._reading.take(stamps)
         except StreamFailed as error:
-            self._finish(error)
+            self.finish(error)
         if self._target.end in self._rest:
             self._reading.ended = time.monotonic()
-            self._finish()
+            self.finish()
         elif any(failure in self._rest for failure in _FAILURES):
-            self._finish(StreamFailed(self._rest[-500:].decode(errors="replace")))
+            self.finish(StreamFailed(self._rest[-500:].decode(errors="replace")))
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is closed, properly where the stream is over."""
-        self._finish(StreamFailed(f"closed too early after {self._rest[-300:]!r}"))
+        self.finish(StreamFailed(f"closed too early after {self._rest[-300:]!r}"))
 
-    def _finish(self, error: Exception | None = None) -> None:
-        if self.done.done():
-            return
-        if error is None:
-            self.done.set_result(None)
-        else:
-            self.done.set_exception(error)
+    def finish(self, error: Exception | None = None) -> None:
+        """Be done, also where the question could not be asked yet."""
+        super().finish(error)
         if not self.ready.done():
             self.ready.set_result(None)
-        self.transport.close()
 
 
 class WebSocketClient(Client):
@@ -182,13 +174,6 @@ def masked(text: bytes, code: int = 1) -> bytes:
     size = len(text)
     length = bytes([0x80 | size]) if size < 126 else bytes([0xFE]) + size.to_bytes(2, "big")
     return bytes([0x80 | code]) + length + b"\0\0\0\0" + text
-
-
-def post(port: int, path: str, body: object) -> bytes:
-    """A POST of JSON."""
-    data = json.dumps(body, separators=(",", ":")).encode()
-    head = f"POST {path} HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\ncontent-type: application/json\r\n"
-    return f"{head}content-length: {len(data)}\r\n\r\n".encode() + data
 
 
 def upgrade(port: int, path: str) -> bytes:

@@ -7,10 +7,10 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from tests.load.processes import Process
+from tests.load.report import heading, note, progress, spread, table
 from tests.load.streams.clients import Target
 from tests.load.streams.load import question, stream
-from tests.load.streams.processes import Process
-from tests.load.streams.report import heading, note, progress, spread, table
 from tests.load.streams.servers import Servers
 
 _STREAMS = 16

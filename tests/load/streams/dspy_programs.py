@@ -5,7 +5,7 @@ from __future__ import annotations
 import dspy
 
 from dspyserve import register
-from tests.load.streams.modules import AskInThread, AskOnLoop
+from tests.load.serving.modules import AskInThread, AskOnLoop
 
 
 @register("bench_sync", access="public", outputs={"answer": str})

@@ -15,7 +15,7 @@ from fastapi import FastAPI
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 
-from tests.load.streams.modules import AskInThread, AskOnLoop
+from tests.load.serving.modules import AskInThread, AskOnLoop
 
 app = FastAPI()
 dspy.configure(async_max_workers=128)

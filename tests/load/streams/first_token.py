@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
+from tests.load.report import heading, milliseconds, note, progress, quantile, table
 from tests.load.streams.clients import Reading, Target
 from tests.load.streams.load import question, stream
-from tests.load.streams.report import heading, milliseconds, note, progress, quantile, table
 from tests.load.streams.servers import Servers
 
 _LATENCY_MS = 50

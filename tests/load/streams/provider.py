@@ -7,21 +7,17 @@ as the reader reads, still one chunk at a time.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import re
 import time
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import cast
 
-import uvloop
-
-from tests.load.streams.limits import raise_file_limit
+from tests.load.raw_http import ServerConnection, serve
 
 _TICK = 0.001  # seconds; how finely the chunks of paced streams are spread
 _PACE = re.compile(rb"(\d+) tokens at (\d+)/s after (\d+) ms")
-_LENGTH = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
 _HEAD = (
     b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\ncache-control: no-cache\r\n"
     b"transfer-encoding: chunked\r\n\r\n"
@@ -124,30 +120,18 @@ class Pump:
         self._loop.call_at((self._tick + 1) * _TICK, self._beat)
 
 
-class Connection(asyncio.Protocol):
+class Connection(ServerConnection):
     """One client, which sends one request after the other."""
 
-    transport: asyncio.Transport
-
     def __init__(self, loop: asyncio.AbstractEventLoop, pump: Pump) -> None:
+        super().__init__()
         self.loop = loop
         self.is_full = False
         self.on_room = lambda: None
         self._pump = pump
-        self._received = b""
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """A client came."""
-        self.transport = cast(asyncio.Transport, transport)
-
-    def data_received(self, data: bytes) -> None:
-        """Answer the request once it is whole."""
-        self._received += data
-        head, separator, body = self._received.partition(b"\r\n\r\n")
-        length = _LENGTH.search(head)
-        if not separator or (length and len(body) < int(length[1])):
-            return
-        self._received = b""
+    def answer(self, body: bytes) -> None:
+        """Begin the stream after its latency."""
         pace = pace_of(body)
         if pace is None:
             self.transport.write(_REFUSAL)
@@ -166,20 +150,12 @@ class Connection(asyncio.Protocol):
         on_room()
 
 
-async def _serve(port: int) -> None:
+def connections() -> Callable[[], Connection]:
+    """What answers the clients, all with one pump."""
     loop = asyncio.get_running_loop()
     pump = Pump(loop)
-    server = await loop.create_server(lambda: Connection(loop, pump), "127.0.0.1", port, backlog=4096)
-    await server.serve_forever()
-
-
-def main() -> None:
-    """Serve until the process is told to stop."""
-    parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("port", type=int)
-    raise_file_limit()
-    uvloop.run(_serve(parser.parse_args().port))
+    return lambda: Connection(loop, pump)
 
 
 if __name__ == "__main__":
-    main()
+    serve(connections)

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.load.streams.clients import Target, masked, post, upgrade
-from tests.load.streams.environment import baseline_python
-from tests.load.streams.processes import ROOT, Process
+from tests.load.deployment import deploy, serve
+from tests.load.environments import FASTAPI
+from tests.load.processes import Process, uvicorn
+from tests.load.raw_http import post
+from tests.load.streams.clients import Target, masked, upgrade
 from tests.server import free_port
-
-_KEY = "benchmark"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,32 +85,12 @@ def servers(directory: Path, *, with_fastapi: bool) -> Iterator[Servers]:
 
 
 def _ours(directory: Path, provider: str) -> Process:
-    environment = {
-        "DJANGO_SETTINGS_MODULE": "tests.load.streams.settings",
-        "STREAMS_DIRECTORY": str(directory),
-        "DATABASE_URL": f"sqlite:///{directory / 'db.sqlite3'}",
-        "BENCHMARK_API_KEY": _KEY,
-        "LITELLM_LOCAL_MODEL_COST_MAP": "true",
-    }
-    model = ["bench", "openai/gpt-4o-mini", "--api-base", provider, "--api-key-env", "BENCHMARK_API_KEY", "--default"]
-    for command in (["migrate", "-v0"], ["add_language_model", *model]):
-        subprocess.run(
-            [sys.executable, "manage.py", *command],
-            cwd=ROOT,
-            env={**os.environ, **environment},
-            check=True,
-            stdout=sys.stderr,
-        )
-    return _uvicorn(sys.executable, "project.asgi:application", directory / "ours.log", environment)
+    database = f"sqlite:///{directory / 'db.sqlite3'}"
+    environment = deploy("tests.load.streams.settings", directory, database, provider)
+    return serve(environment, directory / "ours.log")
 
 
 def _fastapi(directory: Path, provider: str) -> Process:
     environment = {"STREAMS_PROVIDER": provider, "LITELLM_LOCAL_MODEL_COST_MAP": "true"}
     application = "tests.load.streams.fastapi_streamify:app"
-    return _uvicorn(str(baseline_python()), application, directory / "fastapi.log", environment)
-
-
-def _uvicorn(python: str, application: str, log: Path, environment: dict[str, str]) -> Process:
-    port = free_port()
-    options = ["--host=127.0.0.1", f"--port={port}", "--log-level=warning", "--backlog=4096", "--loop=uvloop"]
-    return Process([python, "-m", "uvicorn", *options, application], port, log, environment)
+    return uvicorn(FASTAPI.python(), application, directory / "fastapi.log", environment)

@@ -8,10 +8,10 @@ from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from tests.load.processes import Process
+from tests.load.report import heading, milliseconds, note, progress, quantile, table
 from tests.load.streams.clients import Target
 from tests.load.streams.load import Load, question
-from tests.load.streams.processes import Process
-from tests.load.streams.report import heading, milliseconds, note, progress, quantile, table
 from tests.load.streams.servers import Servers
 
 _RATE = 20

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from tests.load.report import heading, progress, spread, table
 from tests.load.streams.clients import Target
 from tests.load.streams.load import question, stream
-from tests.load.streams.report import heading, progress, spread, table
 from tests.load.streams.servers import Servers
 
 _TOKENS = 1_000
