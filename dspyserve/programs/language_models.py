@@ -13,6 +13,8 @@ from dspyserve.errors import ConfigurationError
 from dspyserve.models import LanguageModel
 from dspyserve.models.language_model import SECRET_PARAMETERS, api_base_fault, is_allowed_key_variable
 from dspyserve.programs.demo_engine import AsyncDemoEngine, DemoEngine
+from dspyserve.shortcuts import install
+from dspyserve.shortcuts.served_lm import ServedLM
 
 DEMO_PREFIX = "demo/"
 """Models of this provider run on the embedded offline engine."""
@@ -29,10 +31,11 @@ def build_language_model(row: LanguageModel) -> dspy.LM:
             the parameters.
     """
     _allow_connections(settings().lm_connections)
+    install()
     try:
         if row.model.startswith(DEMO_PREFIX):
             return _demo(row)
-        return dspy.LM(
+        return ServedLM(
             row.model,
             cache=row.cache,
             num_retries=row.num_retries,
