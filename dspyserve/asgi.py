@@ -16,8 +16,8 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator, MutableMapping
-from contextlib import contextmanager, suppress
+from collections.abc import Awaitable, Callable, MutableMapping
+from contextlib import suppress
 from typing import Any
 
 from dspyserve.api.bodies import too_large
@@ -77,15 +77,13 @@ class Drain:
         writer.close()
         publisher.close()
 
-    @contextmanager
-    def held(self, scope: Scope, send: Send) -> Iterator[None]:
-        """While a request is answered or a socket is open."""
-        key = id(scope)
-        self._held[key] = (asyncio.get_running_loop(), scope, send)
-        try:
-            yield
-        finally:
-            del self._held[key]
+    def hold(self, scope: Scope, send: Send) -> None:
+        """A request is to be answered, or a socket opens."""
+        self._held[id(scope)] = (asyncio.get_running_loop(), scope, send)
+
+    def release(self, scope: Scope) -> None:
+        """It is over."""
+        del self._held[id(scope)]
 
     def watch_signals(self) -> None:
         """Begin at SIGTERM and SIGINT, then do what the server does at them."""
@@ -149,8 +147,11 @@ class _Server:
             return
         self._restore()
         work = self._http if scope["type"] == "http" else self._websocket
-        with self._drain.held(scope, send):
+        self._drain.hold(scope, send)
+        try:
             await self._outlast_shutdown(work(scope, receive, send))
+        finally:
+            self._drain.release(scope)
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         limit = _BodyLimit(receive) if scope["path"].startswith(api_path()) else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import json
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -11,17 +12,26 @@ from typing import Any
 
 import httpx
 import pytest
-from asgiref.sync import sync_to_async
+from asgiref.sync import markcoroutinefunction, sync_to_async
+from corsheaders.middleware import CorsMiddleware
+from django.contrib import messages
+from django.contrib.messages.storage.cookie import CookieStorage
+from django.core.exceptions import PermissionDenied
 from django.core.handlers.asgi import ASGIHandler
 from django.core.signals import request_finished, request_started
 from django.db import connection
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
+from django.http.request import HttpHeaders
+from django.middleware.common import CommonMiddleware
 from django.urls import include, path
 from django.utils.decorators import sync_and_async_middleware
 from django.utils.deprecation import MiddlewareMixin
 
 from dspyserve.execution.own_thread import _idle, _OwnThread
 from dspyserve.lean import LeanHandler, lean_api
+from dspyserve.lean.addresses import _found
+from dspyserve.lean.middleware import hooks_of
+from dspyserve.lean.request import _Headers
 from dspyserve.models import Trace
 from tests.api.conftest import make_key
 from tests.api.test_run import wait_for_trace
@@ -322,3 +332,150 @@ def test_a_run_may_ask_the_database_when_its_request_is_over(
     trace = wait_for_trace("archivist")
     assert (trace.status, trace.error_type) == ("succeeded", "")
     httpx.post(f"{server.url}/api/programs/archivist", json={"inputs": {"seconds": 0.1}}).raise_for_status()
+
+
+class TestMiddlewareInOneGo:
+    """Neighbours that wait for nothing: one coroutine for all of them, and the same order and answers as ever."""
+
+    def test_the_whole_stack_of_the_example_is_one(self, settings: Any) -> None:
+        settings.MIDDLEWARE = [path for path in settings.MIDDLEWARE if not path.startswith("tests.")]
+        asked: list[Any] = []
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("dspyserve.lean.handler.in_one_go", lambda steps, inner: asked.append(len(steps)) or inner)
+            LeanHandler()
+        assert asked[-1] == len(settings.MIDDLEWARE) == 8
+
+    @pytest.mark.parametrize("culprit", ["before", "after", "refuses"])
+    async def test_what_a_middleware_raises_or_answers_passes_those_around_it(
+        self, language_model: Any, settings: Any, monkeypatch: pytest.MonkeyPatch, culprit: str
+    ) -> None:
+        settings.DEBUG_PROPAGATE_EXCEPTIONS = False
+
+        def fail(*_: Any) -> Any:
+            if culprit == "refuses":
+                return HttpResponse(status=418)
+            raise PermissionDenied
+
+        hook = "process_response" if culprit == "after" else "process_request"
+        monkeypatch.setattr(CommonMiddleware, hook, fail)
+        lean, stock = [await REQUESTS["list"]().run(handler()) for handler in (LeanHandler, ASGIHandler)]
+        assert (lean.status, lean.headers.keys(), lean.content) == (stock.status, stock.headers.keys(), stock.content)
+        assert lean.status == (418 if culprit == "refuses" else 403)
+        assert lean.headers["x-content-type-options"] == "nosniff", "of the one around it"
+
+    async def test_messages_are_kept_where_a_view_leaves_some_and_cost_nothing_else(
+        self, language_model: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        made: list[Any] = []
+        monkeypatch.setattr(
+            "dspyserve.lean.middleware.default_storage",
+            lambda request: made.append(request) or CookieStorage(request),
+        )
+
+        async def leave(request: HttpRequest) -> HttpResponse:
+            messages.info(request, "Come in.")
+            return HttpResponse(str(len(messages.get_messages(request))))
+
+        assert (await REQUESTS["list"]().run(LeanHandler())).status == 200
+        assert made == []
+        with addresses(leave):
+            answer = await Exchange("GET", "/api/here").run(LeanHandler())
+        assert (len(made), answer.content) == (1, b"1")
+        assert answer.headers["set-cookie"].startswith("messages=")
+
+    def test_what_is_known_of_cors_headers_holds(self) -> None:
+        assert hooks_of(CorsMiddleware(lambda request: HttpResponse())) is not None
+        assert vars(CorsMiddleware).keys() >= {"check_preflight", "add_response_headers"}
+        calls = inspect.getsource(CorsMiddleware.__acall__).split("self.")
+        assert [call.partition("(")[0] for call in calls[1:]] == [
+            "check_preflight",
+            "get_response",
+            "add_response_headers",
+        ]
+
+
+def test_headers_are_those_of_django() -> None:
+    meta = {"HTTP_X_REQUEST_ID": "a", "CONTENT_TYPE": "text/plain", "REMOTE_ADDR": "::1", "HTTP_ORIGIN": "b"}
+    lean, stock = _Headers(meta), HttpHeaders(meta)
+    assert dict(lean) == dict(stock)
+    assert (len(lean), repr(lean)) == (3, repr(stock))
+    for name in ("x-request-id", "X_Request_ID", "Content-Type", "origin"):
+        assert lean[name] == lean.get(name) == stock[name]
+        assert name in lean
+    for name in ("remote-addr", "http-origin", "cookie"):
+        assert name not in lean
+        assert (lean.get(name), lean.get(name, "-")) == (None, "-")
+        with pytest.raises(KeyError):
+            lean[name]
+
+
+async def test_addresses_are_looked_up_once(language_model: Any) -> None:
+    seen: list[Any] = []
+
+    async def take(request: HttpRequest, name: str) -> HttpResponse:
+        seen.append((request.resolver_match, name))
+        return HttpResponse()
+
+    class Meddling:
+        """Middleware that changes what the view is given."""
+
+        async_capable = True
+        sync_capable = False
+
+        def __init__(self, get_response: Any) -> None:
+            self.get_response = get_response
+            markcoroutinefunction(self)
+
+        def __call__(self, request: Any) -> Any:
+            return self.get_response(request)
+
+        async def process_view(self, request: Any, view: Any, args: Any, kwargs: Any) -> None:
+            kwargs["name"] += "!"
+
+    module = type("urls", (), {"urlpatterns": [path("api/here/<name>", take), path("", include("project.urls"))]})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("django.conf.settings.ROOT_URLCONF", module)
+        patch.setattr(f"{__name__}.Meddling", Meddling, raising=False)
+        patch.setattr("django.conf.settings.MIDDLEWARE", [f"{__name__}.Meddling"])
+        handler, before = LeanHandler(), _found.cache_info()
+        for _ in range(3):
+            assert (await Exchange("GET", "/api/here/x").run(handler)).status == 200
+    assert [name for _, name in seen] == ["x!"] * 3
+    assert seen[0][0].route == "api/here/<name>"
+    assert _found.cache_info().misses - before.misses == 1
+
+
+@pytest.mark.parametrize("pieces", [1, 3])
+async def test_a_body_may_come_in_pieces(language_model: Any, pieces: int) -> None:
+    exchange = Exchange("POST", "/api/programs/echo", BODY)
+    whole = exchange._content.pop()
+    size = -(-len(whole) // pieces)
+    left = [whole[start : start + size] for start in range(0, len(whole), size)]
+
+    async def receive() -> dict[str, Any]:
+        if left:
+            return {"type": "http.request", "body": left.pop(0), "more_body": bool(left)}
+        return await exchange._receive()
+
+    await LeanHandler()(dict(exchange._scope), receive, exchange._send)
+    assert exchange.status == 200
+
+
+async def test_a_cancelled_request_is_cancelled(language_model: Any) -> None:
+    """As servers do that give up on it: only a client that leaves ends it quietly."""
+    told: list[str] = []
+
+    async def wait(request: HttpRequest) -> HttpResponse:
+        try:
+            await asyncio.sleep(30)
+        finally:
+            told.append("over")
+        return HttpResponse()
+
+    with addresses(wait):
+        running = asyncio.create_task(Exchange("GET", "/api/here").run(LeanHandler()))
+        await asyncio.sleep(0.1)
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+    assert told == ["over"]

@@ -1,21 +1,14 @@
-"""Django's handler for the API without its threads: `"http": lean_api(get_asgi_application())`.
-
-The stock one starts two threads for a request, keeps one for as long as the request goes on, and hops to it for signals
-and for every middleware: more work than most calls of the API are. Here a request has a thread only if something
-asks for one. Everything else is Django's: the project's middleware, cancellation, streaming, the logging of errors.
-"""
+"""The handler itself."""
 
 from __future__ import annotations
 
-import asyncio
+import io
 from collections.abc import Awaitable, Callable, MutableMapping
+from functools import partial
 from typing import Any, Final
 
 from asgiref.sync import sync_to_async
 from django.conf import settings
-from django.contrib.auth.middleware import AuthenticationMiddleware
-from django.contrib.messages.middleware import MessageMiddleware
-from django.contrib.sessions.middleware import SessionMiddleware
 from django.core import signals
 from django.core.cache import close_caches
 from django.core.exceptions import MiddlewareNotUsed, RequestAborted
@@ -23,37 +16,27 @@ from django.core.handlers.asgi import ASGIHandler, get_script_prefix
 from django.core.handlers.base import reset_urlconf
 from django.core.handlers.exception import convert_exception_to_response
 from django.db import close_old_connections, reset_queries
-from django.http import HttpRequest, HttpResponseBase
-from django.middleware.clickjacking import XFrameOptionsMiddleware
-from django.middleware.common import CommonMiddleware
-from django.middleware.csrf import CsrfViewMiddleware
-from django.middleware.security import SecurityMiddleware
-from django.urls import set_script_prefix
+from django.http import HttpRequest
+from django.urls import ResolverMatch, set_script_prefix
 from django.utils.module_loading import import_string
 
 from dspyserve.api.urls import api_path
 from dspyserve.execution.own_thread import own_thread
+from dspyserve.lean.addresses import match
+from dspyserve.lean.departure import Departure
+from dspyserve.lean.middleware import Hooks, hooks_of, in_one_go
+from dspyserve.lean.request import LeanRequest
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Application = Callable[[Any, Any, Any], Awaitable[None]]
 
-_WITHOUT_IO: Final = frozenset(
-    {
-        SecurityMiddleware,
-        SessionMiddleware,
-        CommonMiddleware,
-        CsrfViewMiddleware,
-        AuthenticationMiddleware,
-        MessageMiddleware,
-        XFrameOptionsMiddleware,
-    }
-)
-"""Middleware of Django's that waits for nothing: these very classes, not what projects derive from them."""
-
 _DONE_BY_THREADS: Final = (reset_queries, close_old_connections, close_caches, reset_urlconf)
 """Receivers of the request signals that only concern threads: a thread that was used is cleaned up anyway."""
+
+_KNOWN: Final = frozenset(map(id, _DONE_BY_THREADS))
+"""What Django's signals know them by."""
 
 
 def lean_api(application: Application) -> Application:
@@ -73,6 +56,8 @@ def lean_api(application: Application) -> Application:
 
 class LeanHandler(ASGIHandler):
     """`ASGIHandler`, with a thread for those requests alone that ask for one."""
+
+    request_class = LeanRequest
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Answer one request."""
@@ -98,31 +83,35 @@ class LeanHandler(ASGIHandler):
         finally:
             body.close()
 
-    async def _answer(self, request: HttpRequest, receive: Any, send: Any) -> None:
-        answering = asyncio.ensure_future(self._respond(request, send))
-        leaving = asyncio.ensure_future(self.listen_for_disconnect(receive))
-        try:
-            await asyncio.wait({answering, leaving}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            if not answering.done():
-                answering.cancel()
-            leaving.cancel()
-            await asyncio.wait({answering, leaving})
-        if not leaving.cancelled() and not isinstance(failure := leaving.exception(), RequestAborted | None):
-            raise failure
-        if answering.cancelled():
-            await _tell(signals.request_finished)
-        else:
-            await self._close(answering.result())
+    async def read_body(self, receive: Any) -> Any:
+        """As the base does, without a file for a body that comes in one piece, as nearly all do."""
+        message = await receive()
+        if message["type"] == "http.request" and not message.get("more_body", False):
+            body = message.get("body", b"")
+            if len(body) <= settings.FILE_UPLOAD_MAX_MEMORY_SIZE:
+                return io.BytesIO(body)
+        return await super().read_body(_after(message, receive))
 
-    async def _respond(self, request: HttpRequest, send: Any) -> HttpResponseBase:
-        response = await self.run_get_response(request)
+    async def _answer(self, request: HttpRequest, receive: Any, send: Any) -> None:
+        response: Any = None
         try:
-            await self.send_response(response, send)
-        except asyncio.CancelledError:
-            # The client is gone; the response still has to be closed.
-            pass
-        return response
+            async with Departure(partial(self.listen_for_disconnect, receive)):
+                response = await self.run_get_response(request)
+                await self.send_response(response, send)
+        finally:
+            if response is None:
+                await _tell(signals.request_finished)
+            else:
+                await self._close(response)
+
+    async def send_response(self, response: Any, send: Any) -> None:
+        """As the base does; an answer in one piece, as nearly all are, takes two messages and nothing else."""
+        if response.streaming or response.cookies or len(response.content) > self.chunk_size:
+            await super().send_response(response, send)
+            return
+        headers = [(name.encode("ascii"), value.encode("latin1")) for name, value in response.items()]
+        await send({"type": "http.response.start", "status": response.status_code, "headers": headers})
+        await send({"type": "http.response.body", "body": response.content, "more_body": False})
 
     async def _close(self, response: Any) -> None:
         if _strangers(signals.request_finished):
@@ -134,56 +123,57 @@ class LeanHandler(ASGIHandler):
         response._resource_closers.clear()
         response.closed = True
 
+    def resolve_request(self, request: Any) -> ResolverMatch:
+        """As the base does, with a memory."""
+        if hasattr(request, "urlconf"):
+            found: ResolverMatch = super().resolve_request(request)  # type: ignore[misc]
+            return found
+        request.resolver_match = found = match(request)
+        return found
+
     def load_middleware(self, is_async: bool = True) -> None:
-        """As the base does, with middleware that waits for nothing called where it is."""
+        """As the base does, with middleware that waits for nothing called where it is, neighbours in one go."""
         self._view_middleware: list[Any] = []
         self._template_response_middleware: list[Any] = []
         self._exception_middleware: list[Any] = []
         handler: Any = convert_exception_to_response(self._get_response_async)  # type: ignore[attr-defined]
         handler_is_async = True
+        steps: list[Hooks] = []
         for path in reversed(settings.MIDDLEWARE):
             factory = import_string(path)
             can_async = getattr(factory, "async_capable", False)
-            adapted = self.adapt_method_mode(can_async, handler, handler_is_async)
+            adapted = self.adapt_method_mode(
+                can_async, in_one_go(steps, handler) if steps else handler, handler_is_async
+            )
             try:
                 middleware = factory(adapted)
             except MiddlewareNotUsed:
                 continue
-            waits = not _waits_for_nothing(middleware)
-            if not waits:
-                middleware.__acall__ = _called_here(middleware)
+            hooks = hooks_of(middleware)
             if hook := getattr(middleware, "process_view", None):
-                self._view_middleware.insert(0, self.adapt_method_mode(True, hook) if waits else _awaitable(hook))
+                self._view_middleware.insert(0, _awaitable(hook) if hooks else self.adapt_method_mode(True, hook))
             if hook := getattr(middleware, "process_template_response", None):
                 self._template_response_middleware.append(self.adapt_method_mode(True, hook))
             if hook := getattr(middleware, "process_exception", None):
                 self._exception_middleware.append(self.adapt_method_mode(False, hook))
-            handler, handler_is_async = convert_exception_to_response(middleware), can_async
+            if hooks is None:
+                handler, handler_is_async, steps = convert_exception_to_response(middleware), can_async, []
+                continue
+            if not steps:
+                handler, handler_is_async = adapted, True
+            steps.insert(0, hooks)
+        handler = in_one_go(steps, handler) if steps else handler
         self._middleware_chain = self.adapt_method_mode(True, handler, handler_is_async)
 
 
-def _waits_for_nothing(middleware: Any) -> bool:
-    if type(middleware) is CsrfViewMiddleware and settings.CSRF_USE_SESSIONS:
-        return False
-    return type(middleware) in _WITHOUT_IO
+def _after(message: MutableMapping[str, Any], receive: Receive) -> Receive:
+    """`receive`, once more from `message` on."""
+    read = [message]
 
+    async def receive_again() -> MutableMapping[str, Any]:
+        return read.pop() if read else await receive()
 
-def _called_here(middleware: Any) -> Callable[[HttpRequest], Awaitable[Any]]:
-    """`MiddlewareMixin.__acall__` without its hops."""
-    process_request = getattr(middleware, "process_request", None)
-    process_response = getattr(middleware, "process_response", None)
-    is_session = isinstance(middleware, SessionMiddleware)
-
-    async def call(request: HttpRequest) -> Any:
-        response = process_request(request) if process_request else None
-        response = response or await middleware.get_response(request)
-        if process_response is None:
-            return response
-        if is_session and (settings.SESSION_SAVE_EVERY_REQUEST or request.session.modified):
-            return await sync_to_async(process_response)(request, response)
-        return process_response(request, response)
-
-    return call
+    return receive_again
 
 
 def _awaitable(hook: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
@@ -200,5 +190,4 @@ async def _tell(signal: Any, **named: Any) -> None:
 
 def _strangers(signal: Any) -> bool:
     """Whether anybody but Django listens, on which nothing is known."""
-    sync_receivers, async_receivers = signal._live_receivers(ASGIHandler)
-    return bool(async_receivers) or any(receiver not in _DONE_BY_THREADS for receiver in sync_receivers)
+    return any(key[0] not in _KNOWN for key, *_ in signal.receivers)

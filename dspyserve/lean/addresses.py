@@ -1,0 +1,41 @@
+"""Which view answers at an address, remembered: Django tries all patterns of the project for each request."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any, Final
+
+from django.http import HttpRequest
+from django.urls import ResolverMatch, URLResolver, get_resolver
+from django.utils.translation import get_language
+
+_KNOWN: Final = 256
+"""Addresses that are remembered. Those of programs are few; those of traces come and go."""
+
+
+def match(request: HttpRequest) -> ResolverMatch:
+    """The view of `request`, found by the project's own addresses.
+
+    Raises:
+        Resolver404: there is none. That is not remembered.
+    """
+    known: Any = _found(get_resolver(), request.path_info, get_language())
+    # Middleware may change what is given to the view: it is this request's own.
+    return ResolverMatch(
+        known.func,
+        known.args,
+        dict(known.kwargs),
+        known.url_name,
+        known.app_names,
+        known.namespaces,
+        known.route,
+        known.tried,
+        known.captured_kwargs,
+        known.extra_kwargs,
+    )
+
+
+@lru_cache(maxsize=_KNOWN)
+def _found(resolver: URLResolver, address: str, language: str | None) -> ResolverMatch:
+    # Addresses may be translated.
+    return resolver.resolve(address)
