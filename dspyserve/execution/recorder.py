@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
-import uuid
-import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -13,12 +12,13 @@ from typing import Any, Final
 import dspy
 from dspy.utils.callback import ACTIVE_CALL_ID, BaseCallback
 
-from dspyserve.events import FIELD, FIELD_RESET, RECORDER_KEY, Event
+from dspyserve.events import FIELD, FIELD_RESET, Event
 from dspyserve.execution.event_log import EventLog
 from dspyserve.execution.field_splitters import is_text
+from dspyserve.execution.history_hook import HistoryHook
 from dspyserve.execution.lm_facts import lm_facts
 from dspyserve.execution.signatures import signature_facts
-from dspyserve.execution.snapshots import arguments, snapshot
+from dspyserve.execution.snapshots import arguments, message_of, snapshot
 from dspyserve.execution.stopping import StopSignal
 from dspyserve.execution.token_stream import let_threads_stream
 from dspyserve.programs.served import PATH_ATTRIBUTE
@@ -27,30 +27,8 @@ _CLIENT_PARAMETERS: Final = frozenset({"api_key", "api_base", "base_url", "heade
 
 
 def new_span_id() -> str:
-    """16 hex digits, as W3C asks."""
-    return uuid.uuid4().hex[:16]
-
-
-class HistoryHook:
-    """Stands in for `LM.update_history` on an instance: hands the entry of a call to the run's recorder.
-
-    With it no history grows: not the LM's, not the modules' of the run, not the global one. Outside a run it does what
-    the LM would have done. The LM is held weakly, since it holds this.
-    """
-
-    def __init__(self, lm: dspy.BaseLM) -> None:
-        self._lm = weakref.ref(lm)
-
-    def __call__(self, entry: dict[str, Any]) -> None:
-        recorder = dspy.settings.get(RECORDER_KEY)
-        lm = self._lm()
-        if recorder is not None:
-            recorder.add_history(ACTIVE_CALL_ID.get(), entry)
-        elif lm is not None:
-            type(lm).update_history(lm, entry)
-
-    def __reduce__(self) -> tuple[type[HistoryHook], tuple[Any, ...]]:
-        return (HistoryHook, (self._lm(),))
+    """16 hex digits, as W3C asks, which does not want them all to be zeros."""
+    return os.urandom(8).hex().replace("0" * 16, "1" * 16)
 
 
 @dataclass(slots=True)
@@ -110,13 +88,26 @@ class Recorder(BaseCallback):
         **data: Any,
     ) -> None:
         """Add an event, with the next number. After a `final` one, nothing is added any more."""
+        self._add(type, span_id, parent_id, name, data, final=final)
+
+    def _add(
+        self,
+        kind: str,
+        span_id: str | None,
+        parent_id: str | None,
+        name: str | None,
+        data: dict[str, Any],
+        *,
+        final: bool = False,
+    ) -> None:
+        """As `emit`; `data` is the event's from now on."""
         with self._lock:
             if self._is_closed:
                 return
             self._is_closed = final
             self._seq += 1
             event = Event(
-                type=type,
+                type=kind,
                 seq=self._seq,
                 trace_id=self.trace_id,
                 at=time.time(),
@@ -201,13 +192,14 @@ class Recorder(BaseCallback):
 
     def on_module_start(self, call_id: str, instance: Any, inputs: dict[str, Any]) -> None:
         """A module is called."""
-        name = getattr(instance, PATH_ATTRIBUTE, "") or type(instance).__name__
-        data: dict[str, Any] = {"module": type(instance).__name__}
+        kind = type(instance).__name__
+        # A module answers for every attribute itself, and for one that it lacks slowly.
+        name = getattr(instance, "__dict__", {}).get(PATH_ATTRIBUTE) or kind
+        data: dict[str, Any] = {"module": kind}
         is_predictor = isinstance(instance, dspy.Predict)
         if is_predictor and self._payloads:
             data["signature"] = signature_facts(instance.signature)
-        self._start("module", call_id, name, inputs, **data)
-        self._calls[call_id].is_predictor = is_predictor
+        self._start("module", call_id, name, inputs, data).is_predictor = is_predictor
 
     def on_module_end(self, call_id: str, outputs: Any, exception: BaseException | None = None) -> None:
         """A module returned or raised. Only now is all known that a predictor's answer holds, native parts included."""
@@ -243,7 +235,7 @@ class Recorder(BaseCallback):
             facts = lm_facts(call.name, call.usage, call.history, exception)
             if call.first_chunk is not None:
                 facts["first_token_ms"] = round((call.first_chunk - call.started) * 1000, 3)
-            self._end(call_id, outputs, exception, **facts)
+            self._end(call_id, outputs, exception, data=facts)
 
     def on_adapter_format_start(self, call_id: str, instance: Any, inputs: dict[str, Any]) -> None:
         """A prompt is written: from here on it is known which adapter and signature the next LM call follows."""
@@ -314,12 +306,16 @@ class Recorder(BaseCallback):
 
     # What they share
 
-    def _start(self, kind: str, call_id: str, name: str, inputs: dict[str, Any], **data: Any) -> None:
+    def _start(
+        self, kind: str, call_id: str, name: str, inputs: dict[str, Any], data: dict[str, Any] | None = None
+    ) -> _Call:
         self.signal.check()
         call = self._open(kind, call_id, name)
+        data = {} if data is None else data
         if self._payloads:
             data["inputs"] = arguments(inputs)
         self._emit_start(call, data)
+        return call
 
     def _open(self, kind: str, call_id: str, name: str) -> _Call:
         parent_call = ACTIVE_CALL_ID.get()
@@ -331,20 +327,26 @@ class Recorder(BaseCallback):
         return call
 
     def _emit_start(self, call: _Call, data: dict[str, Any]) -> None:
-        self.emit(f"{call.kind}_start", span_id=call.span_id, parent_id=call.parent_id, name=call.name, **data)
+        self._add(f"{call.kind}_start", call.span_id, call.parent_id, call.name, data)
 
     def _end(
-        self, call_id: str, outputs: Any, exception: BaseException | None, type_: str | None = None, **data: Any
+        self,
+        call_id: str,
+        outputs: Any,
+        exception: BaseException | None,
+        type_: str | None = None,
+        data: dict[str, Any] | None = None,
     ) -> None:
         call = self._calls.get(call_id)
         if call is None:
             return
+        data = {} if data is None else data
         data["duration_ms"] = round((time.perf_counter() - call.started) * 1000, 3)
         if exception is not None:
-            data |= {"error_type": type(exception).__name__, "error": str(exception)}
+            data |= {"error_type": type(exception).__name__, "error": message_of(exception)}
         elif self._payloads and outputs is not None:
             data["outputs"] = snapshot(outputs)
-        self.emit(type_ or f"{call.kind}_end", span_id=call.span_id, parent_id=call.parent_id, name=call.name, **data)
+        self._add(type_ or f"{call.kind}_end", call.span_id, call.parent_id, call.name, data)
 
     def _caller(self, call_id: str | None) -> _Call | None:
         """The call of that id. An adapter that asks a language model to read an answer acts for its predictor."""

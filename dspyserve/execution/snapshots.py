@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from dspyserve.programs.values import to_json
 
-_IMMUTABLE: Final = (str, int, float, bool, type(None))
+_IMMUTABLE: Final = frozenset({str, int, float, bool, type(None)})
 
 
 def snapshot(value: Any) -> Any:
@@ -20,7 +20,15 @@ def snapshot(value: Any) -> Any:
     try:
         return to_json(value)
     except Exception as error:  # noqa: BLE001 - a foreign __str__ or property may raise anything
-        return f"<{kind.__name__}: {type(error).__name__} while it was read>"
+        return _unreadable(value, error)
+
+
+def message_of(error: BaseException) -> str:
+    """The text of `error`, which a program may have made."""
+    try:
+        return str(error)
+    except Exception as trouble:  # noqa: BLE001 - as above
+        return _unreadable(error, trouble)
 
 
 def arguments(inputs: Mapping[str, Any]) -> Any:
@@ -29,3 +37,7 @@ def arguments(inputs: Mapping[str, Any]) -> Any:
     if inputs.get("args"):
         named["args"] = inputs["args"]
     return snapshot(named)
+
+
+def _unreadable(value: Any, error: Exception) -> str:
+    return f"<{type(value).__name__}: {type(error).__name__} while it was read>"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
@@ -16,10 +17,13 @@ PREVIEW: Final = 200
 _THOUGHTS: Final = frozenset({"reasoning", "trajectory"})
 """Fields that DSPy's ChainOfThought and ReAct put before the answer."""
 MAX_SPANS: Final = 50_000
+MAX_TOKENS: Final = 10**9
+"""More than any execution takes. Providers say what they like; columns do not hold any number."""
 _PAYLOAD_BASE: Final = 500
 """About what a trace takes beside its texts, in bytes."""
 
 _TOKENS: Final = ("input_tokens", "output_tokens", "cached_tokens")
+_UNKNOWN: Final[Mapping[str, int | None]] = dict.fromkeys(_TOKENS)
 _SHAPE: Final = frozenset(
     {
         "inputs",
@@ -47,7 +51,7 @@ def build(record: RunRecord) -> TraceRows:
     spans = _spans(record)
     rows = TraceRows(trace={})
     for sequence, span in enumerate(spans, start=1):
-        rows.spans.append(_span_row(sequence, span))
+        rows.spans.append(_span_row(sequence, span, sanitizer))
         rows.payloads.append(_payload_row(span, sanitizer) if is_full else None)
     rows.trace = _trace_row(record, spans, sanitizer, is_full=is_full)
     rows.size = before - sanitizer.budget + _PAYLOAD_BASE * (1 + len(spans))
@@ -57,7 +61,19 @@ def build(record: RunRecord) -> TraceRows:
 class _Span:
     """A span while it is put together from its start and its end."""
 
-    __slots__ = ("duration_ms", "end", "kind", "name", "parent_id", "span_id", "start", "started_at", "status")
+    __slots__ = (
+        "cost",
+        "duration_ms",
+        "end",
+        "kind",
+        "name",
+        "parent_id",
+        "span_id",
+        "start",
+        "started_at",
+        "status",
+        "usage",
+    )
 
     def __init__(self, start: Event, kind: str) -> None:
         self.kind = kind
@@ -69,15 +85,17 @@ class _Span:
         self.end: Mapping[str, Any] = {}
         self.status: str = Span.Status.UNFINISHED
         self.duration_ms: float | None = None
+        self.usage: Mapping[str, int | None] = _UNKNOWN
+        self.cost: float | None = None
 
     def finish(self, end: Event) -> None:
         self.end = end.data
         self.duration_ms = end.data.get("duration_ms")
         self.status = Span.Status.ERROR if "error_type" in end.data else Span.Status.OK
-
-    @property
-    def usage(self) -> Mapping[str, int]:
-        return self.end.get("usage") or {}
+        if told := end.data.get("usage"):
+            self.usage = {name: _count(told.get(name)) for name in _TOKENS}
+        cost = end.data.get("cost")
+        self.cost = cost if isinstance(cost, int | float) and math.isfinite(cost) else None
 
 
 def _spans(record: RunRecord) -> list[_Span]:
@@ -124,38 +142,40 @@ def _parse_span(event: Event) -> _Span:
     return span
 
 
-def _span_row(sequence: int, span: _Span) -> dict[str, Any]:
+def _span_row(sequence: int, span: _Span, sanitizer: Sanitizer) -> dict[str, Any]:
+    start, end = span.start, span.end
     return {
         "sequence": sequence,
         "span_id": span.span_id,
         "parent_id": span.parent_id,
         "kind": span.kind,
-        "name": clean_text(span.name)[:200],
+        "name": sanitizer.clean_name(span.name)[:200],
         "status": span.status,
         "started_at": _time(span.started_at),
         "duration_ms": span.duration_ms,
-        "first_token_ms": span.end.get("first_token_ms"),
-        "model": clean_text(str(span.end.get("model") or span.start.get("model") or ""))[:200],
-        **{name: span.usage.get(name) for name in _TOKENS},
-        "cost": span.end.get("cost"),
-        "is_cached": bool(span.end.get("cached")),
-        "error_type": str(span.end.get("error_type", ""))[:200],
+        "first_token_ms": end.get("first_token_ms"),
+        "model": sanitizer.clean_name(str(end.get("model") or start.get("model") or ""))[:200],
+        **span.usage,
+        "cost": span.cost,
+        "is_cached": bool(end.get("cached")),
+        "error_type": str(end.get("error_type", ""))[:200],
     }
 
 
 def _payload_row(span: _Span, sanitizer: Sanitizer) -> dict[str, Any] | None:
+    start, end, clean = span.start, span.end, sanitizer.clean
     payload = {
-        "inputs": sanitizer.clean(span.start.get("inputs")),
-        "outputs": sanitizer.clean(span.end.get("outputs")),
-        "messages": sanitizer.clean(span.start.get("messages")),
-        "attributes": sanitizer.clean(_attributes(span)),
+        "inputs": clean(start.get("inputs")),
+        "outputs": clean(end.get("outputs")),
+        "messages": clean(start.get("messages")),
+        "attributes": clean(_attributes(start, end)),
     }
-    return payload if any(value not in (None, {}) for value in payload.values()) else None
+    return payload if any(value is not None and value != {} for value in payload.values()) else None
 
 
-def _attributes(span: _Span) -> dict[str, Any]:
-    both = {**span.start, **span.end}
-    return {key: value for key, value in both.items() if key not in _SHAPE and value not in (None, "")}
+def _attributes(start: Mapping[str, Any], end: Mapping[str, Any]) -> dict[str, Any]:
+    both = {**start, **end}
+    return {key: value for key, value in both.items() if key not in _SHAPE and value is not None and value != ""}
 
 
 def _trace_row(record: RunRecord, spans: list[_Span], sanitizer: Sanitizer, *, is_full: bool) -> dict[str, Any]:
@@ -168,7 +188,7 @@ def _trace_row(record: RunRecord, spans: list[_Span], sanitizer: Sanitizer, *, i
         "program_name": record.program_name,
         "version_id": record.version_id,
         "version_number": record.version_number,
-        "model": clean_text(record.model)[:200],
+        "model": sanitizer.clean_name(record.model)[:200],
         "status": record.status,
         "transport": caller.transport,
         "user_id": caller.user_id,
@@ -184,25 +204,25 @@ def _trace_row(record: RunRecord, spans: list[_Span], sanitizer: Sanitizer, *, i
         "ended_at": _time(record.ended_at),
         "duration_ms": _milliseconds(record.ended_at - record.started_at),
         "first_token_ms": None if first is None else _milliseconds(first - record.started_at),
-        "input_preview": preview(record.inputs) if is_full else "",
-        "output_preview": preview(record.outputs or {}) if is_full else "",
+        "input_preview": _preview(record.inputs, sanitizer) if is_full else "",
+        "output_preview": _preview(record.outputs or {}, sanitizer) if is_full else "",
         "error_type": failure.type[:200] if failure else "",
         "error_code": failure.code if failure else "",
         "error_message": sanitizer.clean(failure.message) if failure and is_full else "",
         "span_count": len(spans),
         "error_count": sum(span.status == Span.Status.ERROR for span in spans),
         "lm_calls": len(lm_spans),
-        **{name: _total(span.usage.get(name) for span in lm_spans) for name in _TOKENS},
+        **{name: _total(span.usage[name] for span in lm_spans) for name in _TOKENS},
         "cost": _cost(lm_spans),
         "truncation": sanitizer.facts,
         "replay_of_id": caller.replay_of or None,
     }
 
 
-def preview(fields: Mapping[str, Any]) -> str:
+def _preview(fields: Mapping[str, Any], sanitizer: Sanitizer) -> str:
     """The beginning of all fields in one line, without the name of the only one; what led to an answer comes last."""
     ordered = sorted(fields.items(), key=lambda item: item[0] in _THOUGHTS)
-    cleaned = Sanitizer(field_limit=PREVIEW, budget=4 * PREVIEW).clean(dict(ordered))
+    cleaned = sanitizer.sibling(field_limit=PREVIEW, budget=4 * PREVIEW).clean(dict(ordered))
     texts = {name: value if isinstance(value, str) else repr(value) for name, value in cleaned.items()}
     line = next(iter(texts.values())) if len(texts) == 1 else " · ".join(f"{n}: {t}" for n, t in texts.items())
     line = " ".join(line.split())
@@ -211,12 +231,17 @@ def preview(fields: Mapping[str, Any]) -> str:
 
 def _total(counts: Iterable[int | None]) -> int | None:
     known = [count for count in counts if count is not None]
-    return sum(known) if known else None
+    return _count(sum(known)) if known else None
+
+
+def _count(tokens: int | None) -> int | None:
+    """`tokens` where they can be a count; otherwise nobody knows how many they were."""
+    return tokens if tokens is not None and 0 <= tokens <= MAX_TOKENS else None
 
 
 def _cost(lm_spans: list[_Span]) -> float | None:
     """The sum of all calls; unknown as soon as one of them is. A call that never ended may have cost something."""
-    costs = [span.end.get("cost") for span in lm_spans]
+    costs = [span.cost for span in lm_spans]
     return None if None in costs else float(sum(cost for cost in costs if cost is not None))
 
 

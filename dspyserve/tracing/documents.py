@@ -74,16 +74,16 @@ def payload_document(payload: SpanPayload | None) -> dict[str, Any]:
     return {name: getattr(payload, name, None) for name in names}
 
 
-def feedback_document(feedback: Feedback) -> dict[str, Any]:
-    """One opinion."""
-    return {
+def feedback_document(feedback: Feedback, *, payloads: bool) -> dict[str, Any]:
+    """One opinion; only with `payloads` its correction, which repeats texts of the trace."""
+    document = {
         "name": feedback.name,
         "span_id": feedback.span_id,
         "author": feedback.author,
         "score": feedback.score,
         "label": feedback.label,
         "comment": feedback.comment,
-        "correction": feedback.correction,
         "created_at": feedback.created_at,
         "updated_at": feedback.updated_at,
     }
+    return {**document, "correction": feedback.correction} if payloads else document

@@ -122,6 +122,11 @@ def key_of(row: TraceRollup) -> Key:
     return Key(*(getattr(row, name) for name in Key._fields))
 
 
+def columns_of(key: Key, figures: Figures, writer: str) -> dict[str, Any]:
+    """The columns of the row in which `writer` stores `figures`."""
+    return {**key._asdict(), "writer": writer, **{name: getattr(figures, name) for name in Figures.__slots__}}
+
+
 def row_of(key: Key, figures: Figures, writer: str) -> TraceRollup:
-    """The row, not saved yet, in which `writer` stores `figures`."""
-    return TraceRollup(**key._asdict(), writer=writer, **{name: getattr(figures, name) for name in Figures.__slots__})
+    """That row, not saved yet."""
+    return TraceRollup(**columns_of(key, figures, writer))

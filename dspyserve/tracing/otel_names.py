@@ -11,7 +11,6 @@ from typing import Final
 # OpenTelemetry
 
 SERVICE_NAME: Final = "service.name"
-SERVICE_VERSION: Final = "service.version"
 ENVIRONMENT: Final = "deployment.environment.name"
 ERROR_TYPE: Final = "error.type"
 EXCEPTION: Final = "exception"

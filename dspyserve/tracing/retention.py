@@ -71,16 +71,27 @@ def delete(traces: QuerySet[Trace]) -> int:
         ids = list(following.values_list("pk", flat=True)[:CHUNK])
         if not ids:
             return count
+        last = ids[-1]
         with transaction.atomic(using=alias):
-            for query in (
-                SpanPayload.objects.using(alias).filter(span__trace_id__in=ids),
-                Feedback.objects.using(alias).filter(trace_id__in=ids),
-                Span.objects.using(alias).filter(trace_id__in=ids),
-                Trace.objects.using(alias).filter(pk__in=ids),
-            ):
-                # Past the collector, which would fetch every row in order to delete it.
-                query._raw_delete(alias)  # type: ignore[attr-defined]
-        count, last = count + len(ids), ids[-1]
+            count += _delete_chunk(alias, _locked(alias, traces, ids))
+
+
+def _locked(alias: str, traces: QuerySet[Trace], ids: list[uuid.UUID]) -> list[uuid.UUID]:
+    """Those of `ids` that are among `traces` still: feedback may have come meanwhile. From here on it has to wait."""
+    list(Trace.objects.using(alias).filter(pk__in=ids).order_by("pk").select_for_update().values_list("pk"))
+    return list(traces.filter(pk__in=ids).values_list("pk", flat=True))
+
+
+def _delete_chunk(alias: str, ids: list[uuid.UUID]) -> int:
+    for query in (
+        SpanPayload.objects.using(alias).filter(span__trace_id__in=ids),
+        Feedback.objects.using(alias).filter(trace_id__in=ids),
+        Span.objects.using(alias).filter(trace_id__in=ids),
+        Trace.objects.using(alias).filter(pk__in=ids),
+    ):
+        # Past the collector, which would fetch every row in order to delete it.
+        query._raw_delete(alias)  # type: ignore[attr-defined]
+    return len(ids)
 
 
 def _has_feedback() -> Exists:

@@ -12,14 +12,16 @@ from django.contrib.auth import get_user_model
 from django.core.exceptions import ValidationError
 from django.db.models import Exists, F, Model, OuterRef, Q, QuerySet, Subquery, Value
 from django.db.models.functions import Coalesce
-from django.db.models.lookups import Exact, GreaterThan, GreaterThanOrEqual, LessThan, LessThanOrEqual
+from django.db.models.lookups import Exact, GreaterThan, GreaterThanOrEqual, IsNull, LessThan, LessThanOrEqual
 from django.utils import timezone
 
 from dspyserve.models import APIKey, Feedback, Span, Trace
 from dspyserve.tracing.json_conditions import HasElement, HasEntry
 
 TEXT_WINDOW: Final = datetime.timedelta(days=7)
-"""How far back a text is searched where nothing is said: without a window it would read the whole table."""
+"""How far back from `until` or from now a text is searched where nothing is said: without a beginning it would read the
+whole table.
+"""
 
 ANY_TIME: Final = "any"
 WINDOW: Final = re.compile("([1-9][0-9]{0,3})([mhd])")
@@ -104,7 +106,8 @@ class TraceFilter:
 
     def apply(self, traces: QuerySet[Trace], *, payloads: bool) -> QuerySet[Trace]:
         """Those of `traces` that are wanted; `payloads` is whether texts of inputs and outputs may be searched."""
-        return traces.filter(self._condition(payloads=payloads))
+        # Not a part of the condition: what an excluded text stands in is excluded however old it is.
+        return traces.filter(self._condition(payloads=payloads) & self._text_window())
 
     def _condition(self, *, payloads: bool) -> Q:
         condition = self._columns() & self._callers() & self._feedback()
@@ -150,7 +153,9 @@ class TraceFilter:
     def _callers(self) -> Q:
         condition = Q()
         if self.user is not None:
-            condition &= Q(user_id=_user(self.user))
+            user = _user(self.user)
+            # Nobody is not unknown: whoever is excluded and does not exist excludes nothing.
+            condition &= Q(user_id=user) & Q(IsNull(user, False))
         if self.api_key is not None:
             names = Q(name=self.api_key) | Q(prefix=self.api_key)
             if (pk := _pk(APIKey, self.api_key)) is not None:
@@ -171,12 +176,17 @@ class TraceFilter:
         return condition
 
     def _since(self) -> datetime.datetime | None:
-        if self.since is not None:
+        if self.since is not None or self.window is None or self.window == ANY_TIME:
             return self.since
-        if self.window is not None:
-            return None if self.window == ANY_TIME else timezone.now() - length_of(self.window)
+        return timezone.now() - length_of(self.window)
+
+    def _text_window(self) -> Q:
         is_text = any(trace_id_of(text) is None and span_id_of(text) is None for text in self.texts)
-        return timezone.now() - TEXT_WINDOW if is_text else None
+        if not is_text or (self.since, self.window) != (None, None):
+            return Q()
+        # No trace is older than the epoch; a time far before it cannot be reckoned with.
+        end = min(max(self.until, _EPOCH), timezone.now()) if self.until else timezone.now()
+        return Q(started_at__gte=end - TEXT_WINDOW)
 
 
 def with_text(text: str, *, payloads: bool) -> Q:
@@ -301,15 +311,24 @@ class Cursor:
 
 def older(traces: QuerySet[Trace], than: Cursor) -> QuerySet[Trace]:
     """Those of `traces` that come after this place in the list, the nearest first."""
-    # In this form every database goes straight to the place in the index, and reads on from there.
     beyond = Q(started_at__lt=than.started_at) | Q(pk__lt=than.trace_id)
-    return traces.filter(beyond, started_at__lte=than.started_at).order_by("-started_at", "-pk")
+    return _from_place(traces, Q(started_at__lte=than.started_at) & beyond).order_by("-started_at", "-pk")
 
 
 def newer(traces: QuerySet[Trace], than: Cursor) -> QuerySet[Trace]:
     """Those of `traces` that come before this place in the list, the nearest first."""
     beyond = Q(started_at__gt=than.started_at) | Q(pk__gt=than.trace_id)
-    return traces.filter(beyond, started_at__gte=than.started_at).order_by("started_at", "pk")
+    return _from_place(traces, Q(started_at__gte=than.started_at) & beyond).order_by("started_at", "pk")
+
+
+def _from_place(traces: QuerySet[Trace], place: Q) -> QuerySet[Trace]:
+    # In this form every database goes straight to the place in the index, and reads on from there. Of several limits
+    # of a time SQLite takes the one that is written first: that of a window would have it read all of the window.
+    known = len(traces.query.where.children)
+    found = traces.filter(place)
+    conditions = found.query.where.children
+    found.query.where.children = [*conditions[known:], *conditions[:known]]
+    return found
 
 
 def page(traces: QuerySet[Trace], after: Cursor | None, size: int) -> tuple[list[Trace], Cursor | None]:

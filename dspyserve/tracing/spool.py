@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import orjson
 from django.core.files import locks
@@ -42,8 +42,8 @@ def is_empty() -> bool:
     return next(iter(_files()), None) is None
 
 
-def restore(insert: Callable[[Sequence[TraceRows]], Any], batch: int) -> int:
-    """Hand all waiting traces to `insert`, `batch` at a time, and remove what it took. Returns how many it took.
+def restore(insert: Callable[[Sequence[TraceRows]], int], batch: int) -> int:
+    """Hand all waiting traces to `insert`, `batch` at a time, and remove them. Returns how many it says it stored.
 
     Several processes may call it at once: a file is taken by one of them. What `insert` raises goes on; the file stays.
     """
@@ -64,11 +64,9 @@ def _files() -> list[Path]:
     return sorted(settings().spool_directory.glob(WAITING))
 
 
-def _restore_file(file: IO[bytes], insert: Callable[[Sequence[TraceRows]], Any], batch: int) -> int:
+def _restore_file(file: IO[bytes], insert: Callable[[Sequence[TraceRows]], int], batch: int) -> int:
     rows = list(_read(file))
-    for start in range(0, len(rows), batch):
-        insert(rows[start : start + batch])
-    return len(rows)
+    return sum([insert(rows[start : start + batch]) for start in range(0, len(rows), batch)])
 
 
 def _read(file: IO[bytes]) -> Iterator[TraceRows]:

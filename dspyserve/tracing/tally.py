@@ -6,12 +6,11 @@ import datetime
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Final
+from typing import Any, Final
 
 from uuid_utils.compat import uuid7
 
-from dspyserve.models import TraceRollup
-from dspyserve.tracing.figures import Figures, Key, keys_of, row_of
+from dspyserve.tracing.figures import Figures, Key, columns_of, keys_of
 from dspyserve.tracing.rows import TraceRows
 
 MAX_KEYS: Final = 400
@@ -33,15 +32,15 @@ class Tally:
         self._start_over()
 
     @contextmanager
-    def adding(self, batch: Sequence[TraceRows]) -> Iterator[list[TraceRollup]]:
-        """Enclose the transaction that stores `batch`, with the rows that it is to insert, or to put in place of those
-        of the same keys. They hold everything that this writer ever stored of them.
+    def adding(self, batch: Sequence[TraceRows]) -> Iterator[list[dict[str, Any]]]:
+        """Enclose the transaction that stores `batch`, with the columns of the rows that it is to insert, or to put in
+        place of those of the same keys. They hold everything that this writer ever stored of them.
         """
         if self._is_over():
             self._start_over()
         try:
             changed = self._with(batch)
-            yield [row_of(key, figures, self.writer) for key, figures in changed.items()]
+            yield [columns_of(key, figures, self.writer) for key, figures in changed.items()]
         except BaseException:
             # The commit itself may have succeeded and only its answer be lost.
             self._start_over()

@@ -10,10 +10,12 @@ import threading
 import time
 from collections import deque
 from collections.abc import Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 from django.db import connections
 
@@ -30,10 +32,13 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0
 """Seconds between two tries while the database is away."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Item:
     rows: TraceRows
-    stored: Future[bool] = field(default_factory=Future)
+    waiting: Future[bool] | asyncio.Future[bool]
+    """Whoever handed it over: a thread, or a coroutine of an event loop."""
+    stored: bool | None = None
+    """What it was told; None before."""
 
 
 class TraceWriter:
@@ -54,24 +59,29 @@ class TraceWriter:
 
     def store(self, rows: TraceRows) -> bool:
         """Hand over `rows` and wait, at most `TRACE_COMMIT_TIMEOUT`; True when they are committed."""
-        stored = self._put(rows)
-        if self._is_stalled() and not stored.done():
+        waiting: Future[bool] = Future()
+        item = _Item(rows, waiting)
+        self._put(item)
+        if self._is_stalled() and item.stored is None:
             return False
         try:
-            return stored.result(settings().trace_commit_timeout)
+            return waiting.result(settings().trace_commit_timeout)
         except FutureTimeoutError:
             return False
 
     async def astore(self, rows: TraceRows) -> bool:
         """`store` without stopping the event loop."""
-        stored = self._put(rows)
-        if self._is_stalled() and not stored.done():
+        loop = asyncio.get_running_loop()
+        waiting: asyncio.Future[bool] = loop.create_future()
+        item = _Item(rows, waiting)
+        self._put(item)
+        if self._is_stalled() and item.stored is None:
             return False
+        limit = loop.call_later(settings().trace_commit_timeout, _give_up, waiting, item)
         try:
-            waiting = asyncio.shield(asyncio.wrap_future(stored))
-            return await asyncio.wait_for(waiting, settings().trace_commit_timeout)
-        except TimeoutError:
-            return False
+            return await waiting
+        finally:
+            limit.cancel()
 
     def start(self) -> None:
         """Start the thread, which first stores what an earlier process left on disk."""
@@ -109,9 +119,8 @@ class TraceWriter:
             self._bytes = 0
             if thread is None or not thread.is_alive():
                 self._batch = []
-        if left:
-            # Some may still be committed by a thread that hangs in the database: they are told apart at the next start.
-            path = spool.save(item.rows for item in left)
+        # Some may still be committed by a thread that hangs in the database: they are told apart at the next start.
+        if left and (path := _save([item.rows for item in left])):
             logger.warning("%d traces could not be stored and wait in %s", len(left), path)
         with self._changed:
             self._thread, self._is_closing = None, False
@@ -125,24 +134,23 @@ class TraceWriter:
         self._thread = None
         self._is_closing = False
         self._is_away = False
+        self._has_spooled = False
 
     def _is_stalled(self) -> bool:
         """Whether waiting is in vain: the database is away, or has had the batch at hand for longer than one waits."""
         hangs = bool(self._batch) and time.monotonic() - self._batch_since > settings().trace_commit_timeout
         return self._is_away or hangs
 
-    def _put(self, rows: TraceRows) -> Future[bool]:
-        item = _Item(rows)
+    def _put(self, item: _Item) -> None:
         with self._changed:
             self._start()
             self._queue.append(item)
-            self._bytes += rows.size
+            self._bytes += item.rows.size
             self._changed.notify_all()
             crowded = self._bytes > 2 * settings().trace_queue
         if crowded:
             # The thread itself hangs in the database, or it would have made room.
             self._make_room()
-        return item.stored
 
     def _start(self) -> None:
         if self._thread is None:
@@ -185,12 +193,14 @@ class TraceWriter:
             else:
                 break
         was_away, self._is_away = self._is_away, False
+        has_spooled, self._has_spooled = self._has_spooled, False
         with self._changed:
             self._bytes -= sum(item.rows.size for item in self._batch)
             self._batch = []
             self._changed.notify_all()
         if was_away:
             logger.warning("The database takes traces again")
+        if was_away or has_spooled:
             self._restore(tally)
         return True
 
@@ -201,23 +211,9 @@ class TraceWriter:
             raise
         except Exception:  # noqa: BLE001 - one of the rows is at fault, whatever the database or a field says of it
             for item in batch:
-                self._commit_alone(item, tally)
+                _tell([item], stored=_store_alone(item.rows, tally))
         else:
-            for item in batch:
-                _tell(item, stored=True)
-
-    def _commit_alone(self, item: _Item, tally: Tally) -> None:
-        try:
-            # Perhaps only the answer to an earlier commit was lost.
-            store.insert_new([item.rows], tally)
-        except store.DATABASE_AWAY:
-            raise
-        except Exception:
-            path = spool.save([item.rows], refused=True)
-            logger.exception("The trace %s is refused by the database and kept in %s", item.rows.trace["id"], path)
-            _tell(item, stored=False)
-        else:
-            _tell(item, stored=True)
+            _tell(batch, stored=True)
 
     def _wait_for_database(self, error: Exception, pause: float) -> bool:
         """Let all who wait go on, then pause; False when the thread has to end."""
@@ -227,8 +223,7 @@ class TraceWriter:
         connections[store.database()].close()
         with self._changed:
             waiting = [*self._batch, *self._queue]
-        for item in waiting:
-            _tell(item, stored=False)
+        _tell(waiting, stored=False)
         self._make_room()
         with self._changed:
             if not self._is_closing:
@@ -245,13 +240,13 @@ class TraceWriter:
                 self._bytes -= item.rows.size
                 moved.append(item)
         if moved:
-            spool.save(item.rows for item in moved)
-            for item in moved:
-                _tell(item, stored=False)
+            _save([item.rows for item in moved])
+            self._has_spooled = True
+            _tell(moved, stored=False)
 
     def _restore(self, tally: Tally) -> None:
         try:
-            count = spool.restore(partial(store.insert_new, tally=tally), settings().trace_batch)
+            count = spool.restore(partial(_store_again, tally=tally), settings().trace_batch)
         except store.DATABASE_AWAY as error:
             logger.warning("Traces that wait on disk cannot be stored yet: %s", error)
             connections[store.database()].close()
@@ -260,12 +255,70 @@ class TraceWriter:
             logger.exception("Traces that wait on disk cannot be stored")
         else:
             if count:
-                logger.warning("%d traces that an earlier process left on disk are stored", count)
+                logger.warning("%d traces that waited on disk are stored", count)
 
 
-def _tell(item: _Item, *, stored: bool) -> None:
-    if not item.stored.done():
-        item.stored.set_result(stored)
+def _store_again(batch: Sequence[TraceRows], tally: Tally) -> int:
+    """Store those of `batch` that are not stored yet: how many of them are now. One that is refused holds up none."""
+    try:
+        store.insert_new(batch, tally)
+    except store.DATABASE_AWAY:
+        raise
+    except Exception:  # noqa: BLE001 - as in a commit
+        return sum([_store_alone(rows, tally) for rows in batch])
+    return len(batch)
+
+
+def _store_alone(rows: TraceRows, tally: Tally) -> bool:
+    """Whether the database takes the trace; where it does not, it is kept on disk apart."""
+    try:
+        # Perhaps only the answer to an earlier commit was lost.
+        store.insert_new([rows], tally)
+    except store.DATABASE_AWAY:
+        raise
+    except Exception:
+        path = _save([rows], refused=True)
+        known = rows.trace["id"]
+        logger.exception("The trace %s is refused by the database and kept in %s", known, path or "no file")
+        return False
+    return True
+
+
+def _save(traces: Sequence[TraceRows], *, refused: bool = False) -> Path | None:
+    """Put `traces` on disk. Where it takes nothing either they are lost, and neither the answers nor what follows."""
+    try:
+        return spool.save(traces, refused=refused)
+    except OSError:
+        logger.exception("%d traces can be kept neither in the database nor on disk, and are lost", len(traces))
+        return None
+
+
+def _tell(items: Sequence[_Item], *, stored: bool) -> None:
+    """Tell those who wait for `items`, unless they know already. An event loop is woken once for all of them."""
+    in_loops: dict[asyncio.AbstractEventLoop, list[asyncio.Future[bool]]] = {}
+    for item in items:
+        if item.stored is not None:
+            continue
+        item.stored = stored
+        if isinstance(item.waiting, Future):
+            with suppress(InvalidStateError):  # Another thread tells the same.
+                item.waiting.set_result(stored)
+        else:
+            in_loops.setdefault(item.waiting.get_loop(), []).append(item.waiting)
+    for loop, waiting in in_loops.items():
+        with suppress(RuntimeError):  # The loop is closed, and nobody waits any more.
+            loop.call_soon_threadsafe(_wake, waiting, stored)
+
+
+def _give_up(waiting: asyncio.Future[bool], item: _Item) -> None:
+    # A loop that was blocked may have the news and the end of its patience at the same time.
+    _wake([waiting], bool(item.stored))
+
+
+def _wake(waiting: Sequence[asyncio.Future[bool]], stored: bool) -> None:
+    for each in waiting:
+        if not each.done():
+            each.set_result(stored)
 
 
 writer = TraceWriter()

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import uuid
 from typing import Any
 
+import pytest
+
 from dspyserve.events import Caller, Event, Failure, RunRecord
-from dspyserve.tracing.builder import build
+from dspyserve.models import Span, Trace
+from dspyserve.tracing import sanitize
+from dspyserve.tracing.builder import MAX_TOKENS, build
+from dspyserve.tracing.store import insert
 
 TRACE = uuid.UUID("01a1fbf6408d739eb56c761afbca5f4e")
 
@@ -80,6 +86,22 @@ class TestTrace:
         assert rows.trace["cost"] == 0.0
         assert rows.spans[1]["is_cached"] is True
 
+    @pytest.mark.django_db
+    @pytest.mark.parametrize("count", [-1, 2**31, 2**70])
+    def test_what_no_call_takes_is_not_known_and_does_not_lose_the_trace(self, count: int) -> None:
+        usage = {"input_tokens": 5, "output_tokens": count}
+        rows = build(record(*lm_call(usage=usage, cost=math.inf)))
+        insert([rows])
+        trace = Trace.objects.get()
+        assert (trace.input_tokens, trace.output_tokens, trace.cost) == (5, None, None)
+
+    @pytest.mark.django_db
+    def test_a_sum_that_no_column_holds_is_not_known(self) -> None:
+        usage = {"input_tokens": MAX_TOKENS}
+        insert([build(record(*lm_call("l", usage=usage), *lm_call("m", usage=usage)))])
+        assert Trace.objects.get().input_tokens is None
+        assert Span.objects.filter(input_tokens=MAX_TOKENS).count() == 2
+
     def test_a_failure_is_kept_with_its_traceback(self) -> None:
         failure = Failure(type="ValueError", message="no\x00pe", code="program_error", traceback="Traceback…")
         rows = build(record(status="failed", outputs=None, failure=failure))
@@ -112,6 +134,16 @@ class TestTrace:
         preview = build(record(inputs={"question": "word " * 500})).trace["input_preview"]
         assert len(preview) == 200
         assert preview.endswith("…")
+
+    def test_looks_through_each_text_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        searched: list[str] = []
+        monkeypatch.setattr(sanitize, "without_secrets", lambda text, _: searched.append(text) or text)
+        question, answer = "Why is it so?", "Because it is."
+        predictor = event("module_start", "m", "r", 100.0, inputs={"question": question})
+        ended = event("module_end", "m", "r", 101.0, outputs={"answer": answer})
+        build(record(predictor, *lm_call(), ended, inputs={"question": question}, outputs={"answer": answer}))
+        assert searched.count(question) == 1
+        assert searched.count(answer) == 1
 
 
 class TestSpans:

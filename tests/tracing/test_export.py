@@ -143,6 +143,15 @@ class TestSummary:
         assert b"secret" in exported("csv")
 
 
+class TestEverything:
+    def test_corrections_are_for_those_who_may_see_texts(self) -> None:
+        (trace,) = make_traces(1)
+        Feedback.objects.create(trace=trace, name="fix", author="user:1", comment="no", correction={"answer": "secret"})
+        assert documents("jsonl")[0]["feedback"][0]["correction"] == {"answer": "secret"}
+        (opinion,) = documents("jsonl", payloads=False)[0]["feedback"]
+        assert (opinion["comment"], "correction" in opinion) == ("no", False)
+
+
 class TestExamples:
     def test_three_lines_make_a_training_set(self) -> None:
         make_traces(2)
@@ -168,6 +177,7 @@ class TestExamples:
         cut = sanitizer.clean("y" * 3000)
         make_traces(1, text="cut", answer=cut, truncation=sanitizer.facts)
         make_traces(1, text="whole", truncation={"fields": 1, "bytes": 9})
+        make_traces(1, text=Sanitizer().clean(f"data:image/png;base64,{'A' * 400}"))
         (unkept,) = make_traces(1)
         SpanPayload.objects.filter(span__trace=unkept).delete()
         assert [each["fields"]["question"] for each in documents("dspy")] == ["whole"]

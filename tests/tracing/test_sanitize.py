@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from dspyserve.models import SpanPayload, Trace
-from dspyserve.tracing import store
+from dspyserve.secret_patterns import without_secrets
+from dspyserve.tracing import sanitize, store
 from dspyserve.tracing.sanitize import REDACTED, Sanitizer, _secrets, clean_text
 from tests.tracing.test_writer import rows
 
@@ -117,6 +118,46 @@ class TestSecrets:
     def test_by_a_mask_of_the_project(self, settings: Any) -> None:
         settings.DSPYSERVE = {**settings.DSPYSERVE, "TRACE_MASK": "tests.tracing.test_sanitize.mask_names"}
         assert clean({"person": {"name": "Ann", "age": 3}}) == {"person": {"name": "***", "age": 3}}
+
+
+class TestMemory:
+    @pytest.fixture
+    def searched(self, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+        """The texts that were searched for secrets."""
+        texts: list[str] = []
+
+        def search(text: str, replacement: str) -> str:
+            texts.append(text)
+            return without_secrets(text, replacement)
+
+        monkeypatch.setattr(sanitize, "without_secrets", search)
+        return texts
+
+    def test_a_text_that_stands_in_many_places_is_searched_once(self, searched: list[str]) -> None:
+        sanitizer = Sanitizer()
+        for _ in range(3):
+            sanitizer.clean({"question": "What is it?", "again": ["What is it?"]})
+        sanitizer.sibling(field_limit=5, budget=50).clean("What is it?")
+        assert searched.count("What is it?") == 1
+
+    def test_a_text_takes_its_size_wherever_it_stands(self) -> None:
+        sanitizer = Sanitizer(field_limit=100, budget=25)
+        assert sanitizer.clean(["é" * 5] * 3) == ["é" * 5, "é" * 5, "éé… [5 bytes of 10 bytes]"]
+        assert sanitizer.sibling(field_limit=4, budget=100).clean("é" * 5) == "éé… [4 bytes of 10 bytes]"
+
+    def test_names_are_searched_once_for_all_traces(self, searched: list[str]) -> None:
+        for _ in range(3):
+            assert Sanitizer().clean({"never_seen_before": 1, "never_seen_password": "x"}) == {
+                "never_seen_before": 1,
+                "never_seen_password": REDACTED,
+            }
+        assert sorted(searched) == ["never_seen_before", "never_seen_password"]
+
+    def test_long_names_are_not_kept_in_memory(self, searched: list[str]) -> None:
+        name = "a long name " * 10
+        for _ in range(2):
+            assert Sanitizer().clean({name: 1}) == {name: 1}
+        assert searched == [name, name]
 
 
 def mask_names(key: str, value: Any) -> Any:

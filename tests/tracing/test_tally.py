@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 from django.db import OperationalError, connection, transaction
-from django.db.models import Model, QuerySet
+from django.db.models import Model
 from django.test.utils import CaptureQueriesContext
 
 from dspyserve.models import SpanPayload, Trace, TraceRollup
-from dspyserve.tracing import spool, store, tally
+from dspyserve.tracing import bulk_insert, spool, store, tally
 from dspyserve.tracing.compaction import added_up
 from dspyserve.tracing.figures import COLUMNS, Figures, Key, keys_of
 from dspyserve.tracing.tally import Tally
@@ -147,15 +147,15 @@ class TestExactlyOnce:
     def test_traces_and_their_rollups_are_stored_together_or_not_at_all(
         self, model: type[Model], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        bulk_create = QuerySet.bulk_create
+        insert = bulk_insert.insert
 
-        def fail(self: Any, *args: Any, **options: Any) -> Any:
-            if self.model is model:
+        def fail(alias: str, table: type[Model], *args: Any, **options: Any) -> None:
+            if table is model:
                 raise OperationalError("away")
-            return bulk_create(self, *args, **options)
+            insert(alias, table, *args, **options)
 
         with monkeypatch.context() as patch:
-            patch.setattr(QuerySet, "bulk_create", fail)
+            patch.setattr(bulk_insert, "insert", fail)
             with pytest.raises(OperationalError):
                 store.insert([rows(started_at=AT)])
         assert_exact(0)

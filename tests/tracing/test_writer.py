@@ -88,6 +88,62 @@ class TestCommit:
         assert len(database.batches) <= 2
         assert sum(database.batches) == 50
 
+    async def test_an_event_loop_is_woken_once_for_all_that_were_committed_together(
+        self, writer: TraceWriter, database: Database, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        database.open.clear()
+        tasks = [asyncio.create_task(writer.astore(rows())) for _ in range(50)]
+        while writer.pending < 50:
+            await asyncio.sleep(0.01)
+        loop, woken = asyncio.get_running_loop(), []
+        call = loop.call_soon_threadsafe
+
+        def count(*args: Any, **options: Any) -> Any:
+            woken.append(args)
+            return call(*args, **options)
+
+        monkeypatch.setattr(loop, "call_soon_threadsafe", count)
+        database.open.set()
+        assert await asyncio.gather(*tasks) == [True] * 50
+        assert len(woken) == len(database.batches) <= 2
+
+    async def test_a_loop_that_was_blocked_is_told_what_came_true_meanwhile(
+        self, writer: TraceWriter, database: Database, settings: Any
+    ) -> None:
+        settings.DSPYSERVE = {**settings.DSPYSERVE, "TRACE_COMMIT_TIMEOUT": 0.5}
+        database.open.clear()
+        task = asyncio.create_task(writer.astore(rows()))
+        await asyncio.sleep(0.05)
+        database.open.set()
+        wait_until(lambda: not writer.pending)
+        time.sleep(0.6)
+        assert await task is True
+
+    async def test_who_waits_no_more_holds_up_nobody(self, writer: TraceWriter, database: Database) -> None:
+        database.open.clear()
+        gone, other = (asyncio.create_task(writer.astore(rows())) for _ in range(2))
+        await asyncio.sleep(0.05)
+        gone.cancel()
+        await asyncio.sleep(0.05)
+        database.open.set()
+        assert await other is True
+        assert gone.cancelled()
+        assert await asyncio.to_thread(writer.flush, 10)
+        assert await Trace.objects.acount() == 2
+
+    def test_an_event_loop_that_is_closed_holds_up_nobody(self, writer: TraceWriter, database: Database) -> None:
+        database.open.clear()
+
+        async def leave() -> None:
+            task = asyncio.create_task(writer.astore(rows()))
+            await asyncio.sleep(0.05)
+            task.cancel()
+
+        asyncio.run(leave())
+        database.open.set()
+        assert writer.store(rows()) is True
+        assert Trace.objects.count() == 2
+
     def test_one_bad_record_does_not_hold_up_the_others(
         self, writer: TraceWriter, database: Database, tmp_path: Path
     ) -> None:
@@ -133,6 +189,16 @@ class TestDatabaseAway:
         assert writer.flush(10)
         assert Trace.objects.count() == 1
 
+    async def test_a_coroutine_waits_no_longer_either(
+        self, writer: TraceWriter, database: Database, settings: Any
+    ) -> None:
+        settings.DSPYSERVE = {**settings.DSPYSERVE, "TRACE_COMMIT_TIMEOUT": 0.1}
+        database.open.clear()
+        assert await writer.astore(rows()) is False
+        database.open.set()
+        assert await asyncio.to_thread(writer.flush, 10)
+        assert await Trace.objects.acount() == 1
+
     def test_memory_is_bounded_and_the_rest_waits_on_disk(
         self, writer: TraceWriter, database: Database, settings: Any, tmp_path: Path
     ) -> None:
@@ -143,6 +209,18 @@ class TestDatabaseAway:
         wait_until(lambda: writer.pending <= 21)
         assert list(tmp_path.glob(spool.WAITING))
         database.is_away = False
+        wait_until(lambda: Trace.objects.count() == 60)
+        wait_until(spool.is_empty)
+
+    def test_what_had_to_wait_on_disk_while_it_hung_is_stored_when_it_goes_on(
+        self, writer: TraceWriter, database: Database, settings: Any
+    ) -> None:
+        settings.DSPYSERVE = {**settings.DSPYSERVE, "TRACE_QUEUE": 10_000, "TRACE_COMMIT_TIMEOUT": 0.05}
+        database.open.clear()
+        for _ in range(60):
+            writer.store(rows())
+        assert not spool.is_empty()
+        database.open.set()
         wait_until(lambda: Trace.objects.count() == 60)
         wait_until(spool.is_empty)
 
@@ -189,6 +267,16 @@ class TestShutdown:
         wait_until(spool.is_empty)
         assert Trace.objects.count() == 1
 
+    def test_one_that_is_refused_does_not_hold_up_the_others(self, writer: TraceWriter, tmp_path: Path) -> None:
+        bad = rows(status=None)
+        spool.save([rows(), bad, rows()])
+        spool.save([rows()])
+        writer.start()
+        wait_until(spool.is_empty)
+        assert Trace.objects.count() == 3
+        (refused,) = tmp_path.glob(spool.REFUSED)
+        assert bad.trace["id"] in refused.read_text()
+
     def test_a_forked_child_starts_its_own_thread(self, settings: Any, tmp_path: Path) -> None:
         from django.db import connection
 
@@ -220,3 +308,30 @@ def wait_until(condition: Any, timeout: float = 10) -> None:
     while not condition():
         assert time.monotonic() < end, "it did not come to pass"
         time.sleep(0.01)
+
+
+class TestDiskAway:
+    """A directory that cannot be written, such as that of a container with a read-only file system."""
+
+    @pytest.fixture(autouse=True)
+    def _unwritable(self, writer: TraceWriter, settings: Any, tmp_path: Path) -> None:
+        (tmp_path / "file").touch()
+        settings.DSPYSERVE = {**settings.DSPYSERVE, "TRACE_SPOOL": str(tmp_path / "file"), "TRACE_QUEUE": 3000}
+
+    def test_a_trace_that_is_refused_does_not_end_the_writer(self, writer: TraceWriter) -> None:
+        assert writer.store(rows(status=None)) is False
+        assert writer.store(rows()) is True
+        assert Trace.objects.count() == 1
+
+    def test_more_than_memory_holds_does_not_end_it_either(self, writer: TraceWriter, database: Database) -> None:
+        database.is_away = True
+        assert [writer.store(rows()) for _ in range(20)] == [False] * 20
+        database.is_away = False
+        assert writer.flush(10)
+        assert 0 < Trace.objects.count() < 20, "what memory held is stored"
+        assert writer.store(rows()) is True
+
+    def test_the_end_comes_all_the_same(self, writer: TraceWriter, database: Database) -> None:
+        database.is_away = True
+        assert writer.store(rows()) is False
+        writer.close()

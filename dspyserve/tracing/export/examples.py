@@ -6,18 +6,15 @@ trainset = [dspy.Example(**row["fields"]).with_inputs(*row["inputs"]) for row in
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 
 from django.db.models import QuerySet
 
 from dspyserve.encoding import encode
 from dspyserve.models import Feedback, Trace
 from dspyserve.tracing.export.reading import TraceRecord
-
-_CUT: Final = re.compile(r"… \[\d+ (KB|bytes) of \d+ (KB|bytes)\]\Z|\A\[(\d+ more|nested deeper than \d+ levels)\]\Z")
-"""What the sanitiser leaves of a text that is too long."""
+from dspyserve.tracing.sanitize import is_cut, names_media
 
 
 def succeeded(traces: QuerySet[Trace]) -> QuerySet[Trace]:
@@ -35,7 +32,7 @@ def line(record: TraceRecord) -> bytes:
         return b""
     correction = _correction(record)
     fields = {**run.inputs, **run.outputs, **correction}
-    if record.trace.truncation and _is_cut(fields):
+    if names_media(fields) or (record.trace.truncation and is_cut(fields)):
         return b""
     about = {"trace_id": record.trace.id.hex, "program": record.trace.program_name}
     scores = {each.name: each.score for each in record.feedback if each.score is not None and _is_of_run(each, record)}
@@ -54,11 +51,3 @@ def _correction(record: TraceRecord) -> dict[str, Any]:
 
 def _is_of_run(opinion: Feedback, record: TraceRecord) -> bool:
     return opinion.span_id in ("", *(span.span_id for span in record.spans if span.kind == "run"))
-
-
-def _is_cut(value: Any) -> bool:
-    if isinstance(value, str):
-        return _CUT.search(value) is not None
-    if isinstance(value, Mapping):
-        return any(_is_cut(item) for item in value.values())
-    return isinstance(value, list) and any(_is_cut(item) for item in value)

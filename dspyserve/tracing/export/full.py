@@ -12,7 +12,7 @@ def line(record: TraceRecord) -> bytes:
     """The trace as the API gives it, with its spans, their payloads where they may be told, and its feedback."""
     document = trace_document(record.trace, payloads=record.payloads)
     spans = [_span(span, payloads=record.payloads) for span in record.spans]
-    feedback = [feedback_document(opinion) for opinion in record.feedback]
+    feedback = [feedback_document(opinion, payloads=record.payloads) for opinion in record.feedback]
     return encode({**document, "spans": spans, "feedback": feedback}) + b"\n"
 
 
