@@ -33,11 +33,12 @@ PAYLOAD_KEYS: Final = frozenset({"inputs", "outputs", "messages", "parameters", 
 _PUBLIC_TYPES: Final = frozenset({RUN_START, TOKEN, FIELD, FIELD_RESET, STATUS}) | TERMINAL
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Event:
-    """One thing that happened in a run.
+    """One thing that happened in a run. Many readers share it, so nobody may change it.
 
-    `seq` counts from 1 without gaps within the run; `at` is in seconds since the epoch; `data` holds what the type of
+    It is not frozen, because a frozen one takes four times as long to make, and every call of a run makes two. `seq`
+    counts from 1 without gaps within the run; `at` is in seconds since the epoch; `data` holds what the type of
     the event carries beside the identities.
     """
 

@@ -1,7 +1,6 @@
 """Streams whose connections break, that are cancelled, left and read on elsewhere, while a process is killed.
 
-A campaign: it runs where `DSPYSERVE_TESTS_STREAMS` says how many streams. Now and then one of them is never told its
-end, and until that is understood the run of all tests leaves it out.
+`DSPYSERVE_TESTS_STREAMS` says how many streams.
 """
 
 from __future__ import annotations
@@ -163,9 +162,6 @@ class Reader:
 @pytest.mark.slow
 @pytest.mark.timeout(1_800)
 @pytest.mark.redis
-@pytest.mark.skipif(
-    "DSPYSERVE_TESTS_STREAMS" not in os.environ, reason="a campaign, of DSPYSERVE_TESTS_STREAMS streams"
-)
 async def test_every_stream_ends_once_and_every_tail_is_the_same(
     language_model: Any, start_server: Callable[..., Server]
 ) -> None:

@@ -117,6 +117,24 @@ class TestOtherProcesses:
         beyond = resume(other, trace_id, 500, **token)
         assert [(event["seq"], event["problem"]["code"]) for event in beyond] == [(501, "execution_lost")]
 
+    @pytest.mark.parametrize("transport", ["sse", "websocket"])
+    async def test_who_waits_for_what_was_not_published_is_told_of_the_loss(
+        self, servers: tuple[Server, Server], transport: str
+    ) -> None:
+        one, other = servers
+        with stream(one, SLOW, **CONTINUE) as (trace_id, events):
+            token = next(events)["resume_token"]
+            [next(events) for _ in range(10)]
+            one.kill()
+        # Before anybody can know of the loss, for the lease still runs.
+        if transport == "sse":
+            [end] = await sync_to_async(resume)(other, trace_id, 500, **{"X-Resume-Token": token})
+        else:
+            async with socket(other, "echo") as found:
+                await send(found, type="resume", id="b", trace_id=trace_id, after=500, token=token)
+                [end] = (await until_over(found, {"b"}))["b"]
+        assert (end["seq"], end["problem"]["code"]) == (501, "execution_lost")
+
     def test_at_shutdown_an_execution_finishes_for_those_who_read_on(self, servers: tuple[Server, Server]) -> None:
         one, other = servers
         with stream(one, SLOW) as (trace_id, events):
@@ -190,11 +208,7 @@ class TestOneProcess:
             assert replica.log.since(0, 10**6, exact=True) == source.log.since(0, 10**6, exact=True)
 
     def test_redis_that_is_away_loses_nothing(self, publisher: Publisher, monkeypatch: pytest.MonkeyPatch) -> None:
-        source = self.source("a" * 32)
-        client = store.connection(settings().redis_url)
-        broken = type(client)(host="127.0.0.1", port=1)
-        monkeypatch.setattr(store, "connection", lambda url: Away(client, broken))
-        Away.is_away = False
+        source, client = self.source("a" * 32), may_be_away(monkeypatch)
         publisher.add(source)
         source.log.token(1, 0.0, "s", "p", "a", "x")
         wait(lambda: client.exists(store.stream_key("a" * 32)))
@@ -240,10 +254,53 @@ class TestOneProcess:
         client.delete(store.lease_key(publisher.process))
         replica = Follower().find("b" * 32)
         assert replica is not None
-        assert replica.is_lost
+        assert [event.data["problem"]["code"] for event in replica.log.since(1)] == ["execution_lost"]
         source.log.token(2, 0.0, "s", "p", "a", "y")
         wait(lambda: source.log.on_change is None)
         assert len(client.xrange(store.stream_key("b" * 32))) == 1
+
+    def test_a_stream_that_never_told_anything_expires(self, publisher: Publisher) -> None:
+        publisher.add(self.source("b" * 32)).result(10)
+        client = store.connection(settings().redis_url)
+        assert 0 < client.ttl(store.about_key("b" * 32)) <= settings().stream_resume + settings().max_timeout
+
+    def test_an_end_is_told_after_it_was_published(self, publisher: Publisher, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Or a process that is killed in between leaves some readers with an end, and others with a loss."""
+        client, source = store.connection(settings().redis_url), self.source("a" * 32)
+        told_at_publication = []
+        execute = Pipeline.execute
+
+        def watched(pipeline: Any, *given: Any) -> Any:
+            told_at_publication.append(source.log.is_over or bool(source.log.since(2)))
+            return execute(pipeline, *given)
+
+        publisher.add(source)
+        source.log.token(1, 0.0, "s", "p", "a", "x")
+        source.log.token(2, 0.0, "s", "p", "a", "y")
+        wait(lambda: client.exists(store.stream_key("a" * 32)))
+        monkeypatch.setattr(Pipeline, "execute", watched)
+        source.log.append(Event(type="run_end", seq=3, trace_id="a" * 32, at=0.0))
+        wait(lambda: source.log.is_over)
+        assert told_at_publication[0] is False
+        assert [event.seq for event in self.follow(Follower(), "a" * 32, 3)] == [1, 2, 3]
+        assert [event.seq for event in source.log.since(0)] == [1, 2, 3]
+
+    @pytest.mark.parametrize("how", ["away", "closed", "lost"])
+    def test_an_end_that_cannot_be_published_is_told(
+        self, publisher: Publisher, monkeypatch: pytest.MonkeyPatch, how: str
+    ) -> None:
+        source, client = self.source("f" * 32), may_be_away(monkeypatch)
+        publisher.add(source)
+        source.log.token(1, 0.0, "s", "p", "a", "x")
+        wait(lambda: client.exists(store.stream_key("f" * 32)))
+        if how == "lost":
+            client.hset(store.about_key("f" * 32), "lost", 1)
+        elif how == "closed":
+            publisher.close()
+        Away.is_away = how == "away"
+        source.log.append(Event(type="run_end", seq=2, trace_id="f" * 32, at=0.0))
+        wait(lambda: source.log.is_over)
+        Away.is_away = False
 
     def test_what_is_published_expires(self, publisher: Publisher) -> None:
         source = self.source("c" * 32)
@@ -282,6 +339,15 @@ class Away:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._broken if Away.is_away else self._client, name)
+
+
+def may_be_away(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The client of Redis; what everybody else gets is away while `Away.is_away`."""
+    client = store.connection(settings().redis_url)
+    broken = type(client)(host="127.0.0.1", port=1)
+    monkeypatch.setattr(store, "connection", lambda url: Away(client, broken))
+    Away.is_away = False
+    return client
 
 
 def wait(found: Callable[[], Any], timeout: float = 15) -> Any:

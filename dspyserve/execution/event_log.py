@@ -44,6 +44,10 @@ class EventLog:
         """Called after every event, in the thread that appended it."""
         self.on_end: Callable[[], None] | None = None
         """Called after the terminal event, likewise."""
+        self.held_end: Event | None = None
+        """The terminal event, while it has come and is held back."""
+        self._on_held: Callable[[], None] | None = None
+        self._loss: Callable[[int], Event] | None = None
         self._payloads = payloads
         self._lock = threading.Lock()
         self._starts: list[int] = []
@@ -54,16 +58,49 @@ class EventLog:
         """Add an event, from any thread."""
         kept = event if self._payloads else event.without_payloads()
         with self._lock:
-            self._add(event.seq, kept)
-            self.size += _weight(kept)
-            self.is_over = event.is_terminal
+            on_held = self._on_held if event.is_terminal else None
+            if on_held is not None:
+                self.held_end = kept
+            else:
+                self._add(event.seq, kept)
+                self.size += _weight(kept)
+                self.is_over = event.is_terminal
+        if on_held is not None:
+            on_held()
+            return
         self._changed()
         if self.is_over and self.on_end is not None:
             self.on_end()
 
+    def hold_end(self, on_held: Callable[[], None]) -> None:
+        """Keep the terminal event back until `tell_end`, and call `on_held` when it has come.
+
+        No reader is told an end that others might never get.
+        """
+        self._on_held = on_held
+
+    def tell_end(self) -> None:
+        """Let the terminal event go to the readers: at once where it has come, and as soon as it comes otherwise."""
+        with self._lock:
+            self._on_held = None
+            held, self.held_end = self.held_end, None
+        if held is not None:
+            self.append(held)
+
+    def break_off(self, loss: Callable[[int], Event]) -> None:
+        """Say that nothing comes any more, not even an end.
+
+        Every reader gets `loss(seq)`, numbered after the last event that it knows: it may know more of them than this.
+        """
+        with self._lock:
+            self._loss = loss
+            self.is_over = True
+        self._changed()
+
     def token(self, seq: int, at: float, span_id: str, predictor: str, field: str, delta: str) -> None:
         """Add a token, from any thread."""
         with self._lock:
+            self._drop_before_gap(seq)
             last = self._pieces[-1] if self._pieces else None
             if isinstance(last, _Tokens) and last.takes(span_id, field):
                 self.last_seq = seq
@@ -82,8 +119,8 @@ class EventLog:
             Trimmed: some of them are not kept any more.
         """
         with self._lock:
-            if after >= self.last_seq or not self._starts:
-                return []
+            if after >= self.last_seq:
+                return [self._loss(after + 1)] if self._loss is not None else []
             if after + 1 < self._starts[0]:
                 raise Trimmed
             merges = not exact and self.last_seq - after > settings().stream_buffer
@@ -106,18 +143,23 @@ class EventLog:
         with self._lock:
             return self._starts[0] if self._starts else 1
 
+    def is_known(self, after: int) -> bool:
+        """Whether the run is over and nothing follows the event of number `after`."""
+        return self.is_over and self._loss is None and after >= self.last_seq
+
     def changed(self, after: int) -> asyncio.Future[None]:
         """Done as soon as there are events after the one of number `after`."""
         loop = asyncio.get_running_loop()
         waiting: asyncio.Future[None] = loop.create_future()
         with self._lock:
-            if self.last_seq <= after:
+            if self.last_seq <= after and self._loss is None:
                 self._waiting.append((loop, waiting))
                 return waiting
         waiting.set_result(None)
         return waiting
 
     def _add(self, seq: int, piece: Event | _Tokens) -> None:
+        self._drop_before_gap(seq)
         self._starts.append(seq)
         self._pieces.append(piece)
         self.last_seq = seq
@@ -128,6 +170,13 @@ class EventLog:
         for piece in islice(self._pieces, drop):
             self.size -= piece.size if isinstance(piece, _Tokens) else _weight(piece)
         del self._starts[:drop], self._pieces[:drop]
+
+    def _drop_before_gap(self, seq: int) -> None:
+        """Where events are missing before this one, as in a stream that Redis did not get, nobody reads across."""
+        if seq > self.last_seq + 1:
+            self._starts.clear()
+            self._pieces.clear()
+            self.size = 0
 
     def _changed(self) -> None:
         if self._waiting:

@@ -31,6 +31,13 @@ from dspyserve.programs.values import outputs_of
 
 _UNWINDING = 1.0
 """Seconds that a native-async program gets to handle its cancellation before its outcome is told without it."""
+_UNBEARABLE = (SystemExit, KeyboardInterrupt, StopIteration)
+"""What a program in a thread may raise and no future passes on: the first two end the event loop, and with it the
+server, the third is never told.
+"""
+
+_Answer = tuple[Any, dict[str, Any]]
+"""What a program returned, and the same as JSON."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -150,30 +157,41 @@ class Execution:
             task.add_done_callback(lambda _: self._places.give_back())
             return task
         work = sync_to_async(
-            self._call,
+            self._call_in_pool,
             thread_sensitive=False,
             executor=cast(Any, _pool()),
             context=context,  # without it, the run's settings would be copied back to this task
         )
         return asyncio.ensure_future(work())
 
-    def _call(self) -> Any:
-        """The whole of a synchronous program's run, in the thread that keeps its place until it really ended."""
+    def _call_in_pool(self) -> _Answer:
+        try:
+            return self._call()
+        except _UNBEARABLE as error:
+            raise RuntimeError(f"the program raised {type(error).__name__}") from error
+
+    def _call(self) -> _Answer:
+        """The whole of a synchronous program's run, in the thread that keeps its place until it really ended.
+
+        Its answer is read here too: that may be long, and runs the program's code, such as a `__str__`.
+        """
         self._places.use()
         try:
             self.signal.check()
             with isolated(self.program, self.recorder, in_thread=True, streams=self._streams) as program:
-                return program(**self.inputs)
+                result = program(**self.inputs)
+            return result, outputs_of(result)
         finally:
             self._places.give_back()
 
-    async def _acall(self) -> Any:
+    async def _acall(self) -> _Answer:
         try:
             with isolated(self.program, self.recorder, in_thread=False, streams=self._streams) as program:
-                return await program.acall(**self.inputs)
+                result = await program.acall(**self.inputs)
+            return result, outputs_of(result)
         except SystemExit as error:
             # asyncio would end the whole server with it.
-            raise RuntimeError("the program called sys.exit()") from error
+            raise RuntimeError("the program raised SystemExit") from error
 
     async def _until(self, work: Awaitable[Any], stopped: asyncio.Future[None]) -> Any:
         future = asyncio.ensure_future(work)
@@ -187,8 +205,9 @@ class Execution:
             raise RunStopped(self.signal.reason or "client")
         return future.result()
 
-    def _succeeded(self, result: Any) -> Outcome:
-        return Outcome(status=Trace.Status.SUCCEEDED, ended_at=time.time(), result=result, outputs=outputs_of(result))
+    def _succeeded(self, answer: _Answer) -> Outcome:
+        result, outputs = answer
+        return Outcome(status=Trace.Status.SUCCEEDED, ended_at=time.time(), result=result, outputs=outputs)
 
     def _failed(self, error: BaseException) -> Outcome:
         ended_at = time.time()

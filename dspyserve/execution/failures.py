@@ -10,6 +10,7 @@ from dspy.utils import exceptions as dspy_errors
 
 from dspyserve.errors import LMError, OutputUnparsable, ProgramError, RateLimited, RequestError, RunTimeout, TooLarge
 from dspyserve.events import Failure
+from dspyserve.execution.snapshots import message_of
 
 logger = logging.getLogger(__name__)
 
@@ -58,7 +59,7 @@ def _translate(error: BaseException) -> RequestError:
 def failure(error: BaseException, told: RequestError) -> Failure:
     """What the trace keeps of `error`, all of it, and the code that the client was told."""
     frames = traceback.format_exception(type(error), error, error.__traceback__, limit=-TRACEBACK_FRAMES)
-    return Failure(type=type(error).__name__, message=str(error), code=told.code, traceback="".join(frames))
+    return Failure(type=type(error).__name__, message=message_of(error), code=told.code, traceback="".join(frames))
 
 
 def _is_timeout(error: BaseException) -> bool:

@@ -9,9 +9,9 @@ from __future__ import annotations
 import os
 import threading
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from typing import Any, Final, TypeVar
 
 from asgiref.sync import SyncToAsync, ThreadSensitiveContext
@@ -24,15 +24,26 @@ _IDLE: Final = 16
 """The most threads that wait for work; others end."""
 
 
-@asynccontextmanager
-async def own_thread() -> AsyncIterator[None]:
+def own_thread() -> AbstractAsyncContextManager[None]:
     """Let all thread-sensitive work within the block run in one thread of its own, where there is any."""
-    thread = _OwnThread()
-    try:
-        async with ThreadSensitiveContext(executor=thread):
-            yield
-    finally:
-        thread.release()
+    return _Block()
+
+
+class _Block(AbstractAsyncContextManager[None]):
+    __slots__ = ("_context", "_thread")
+
+    def __init__(self) -> None:
+        self._thread = _OwnThread()
+        self._context: Any = ThreadSensitiveContext(executor=self._thread)
+
+    async def __aenter__(self) -> None:
+        await self._context.__aenter__()
+
+    async def __aexit__(self, *error: object) -> None:
+        try:
+            await self._context.__aexit__(*error)
+        finally:
+            self._thread.release()
 
 
 def has_own_thread() -> bool:

@@ -10,7 +10,7 @@ from dspyserve.conf import settings
 from dspyserve.errors import Overloaded, StreamNotFound
 from dspyserve.execution.event_log import Trimmed
 from dspyserve.runs.open_streams import open_streams
-from dspyserve.runs.replication import Replica, follower
+from dspyserve.runs.replication import follower
 from dspyserve.runs.stream import RunStream, StreamSource
 
 logger = logging.getLogger(__name__)
@@ -28,8 +28,6 @@ async def aresume(trace_id: str, *, owner: str, after: int = 0) -> RunStream:
             kept any more.
     """
     source = await _owned(trace_id, owner)
-    if isinstance(source, Replica):
-        source = source.ended_for(after)
     try:
         source.log.since(after, 1)
     except Trimmed:

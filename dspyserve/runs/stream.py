@@ -121,7 +121,7 @@ class RunStream:
     @property
     def is_at_end(self) -> bool:
         """Whether the run is over and all of it was known or read."""
-        return self._is_over or (self._source.log.is_over and self._reader.after >= self._source.log.last_seq)
+        return self._is_over or self._source.log.is_known(self._reader.after)
 
     def cancel(self, reason: StopReason = "client") -> None:
         """Stop the run; the stream goes on to its terminal event."""

@@ -90,6 +90,18 @@ class TestLimits:
             log.since(20_000)
         assert sizes[-1] < 1.3 * sizes[6_000], "what is let go must not count any more"
 
+    @pytest.mark.parametrize("name", ["a", "b"])
+    def test_nobody_reads_across_events_that_are_missing(self, name: str) -> None:
+        log = EventLog("t")
+        log.append(event(1))
+        log.token(2, 0.0, "span", "predict", "a", "x")
+        log.token(9, 0.0, "span", "predict", name, "y")
+        log.append(event(10, RUN_END, outputs={}))
+        for after in (0, 2, 7):
+            with pytest.raises(Trimmed):
+                log.since(after)
+        assert [found.seq for found in log.since(8)] == [9, 10]
+
 
 class TestWaking:
     async def test_readers_on_several_loops_get_everything_from_several_threads(
@@ -133,6 +145,37 @@ class TestWaking:
         log.append(event(1))
         await asyncio.wait_for(reader.more(), 5)
         assert [found.seq for found in reader.ready()] == [1]
+
+
+class TestEnds:
+    async def test_an_end_is_held_back_until_it_may_be_told(self) -> None:
+        log, ended, held = EventLog("t"), [], []
+        log.on_end = lambda: ended.append(True)
+        log.hold_end(lambda: held.append(log.held_end))
+        log.append(event(1))
+        log.append(event(2, RUN_END, outputs={}))
+        waiting = log.changed(1)
+        assert not waiting.done()
+        assert not log.is_over
+        assert not ended
+        assert [one.seq for one in held] == [2]
+        assert [found.seq for found in read(log)] == [1]
+        log.tell_end()
+        await asyncio.wait_for(waiting, 5)
+        assert [found.seq for found in read(log)] == [1, 2]
+        assert log.is_over
+        assert ended == [True]
+
+    async def test_after_a_loss_everybody_gets_an_end_of_its_own(self) -> None:
+        log = EventLog("t")
+        log.append(event(1))
+        beyond = log.changed(7)
+        log.break_off(lambda seq: event(seq, "run_error"))
+        await asyncio.wait_for(beyond, 5)
+        assert log.changed(7).done()
+        assert [found.seq for found in log.since(7)] == [8]
+        assert [found.seq for after in (0, 1) for found in log.since(after)] == [1, 2]
+        assert not log.is_known(1)
 
 
 class Limits:

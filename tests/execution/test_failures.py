@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import concurrent.futures
 import json
 from typing import Any
 
@@ -107,3 +109,50 @@ async def test_a_stream_that_stalls_is_a_timeout() -> None:
 )
 def test_what_no_provider_says(error: Exception, code: str) -> None:
     assert request_error(error).code == code
+
+
+class Mute(Exception):
+    """An error that cannot be read."""
+
+    def __str__(self) -> str:
+        raise ValueError("no text")
+
+
+ODD: list[type[BaseException]] = [
+    Mute,
+    StopIteration,
+    StopAsyncIteration,
+    SystemExit,
+    KeyboardInterrupt,
+    GeneratorExit,
+    asyncio.CancelledError,
+    concurrent.futures.CancelledError,
+]
+
+
+@pytest.mark.parametrize(
+    ("mode", "odd"),
+    # On an event loop, a KeyboardInterrupt is also the user's own, in a terminal.
+    [(mode, odd) for mode in ("thread", "async") for odd in ODD if (mode, odd) != ("async", KeyboardInterrupt)],
+)
+async def test_whatever_a_program_raises_ends_its_stream_and_nothing_else(
+    serve: Any, mode: str, odd: type[BaseException]
+) -> None:
+    """Some end an event loop, others no future passes on: the server would end, or the client wait in vain."""
+
+    class InThread(dspy.Module):
+        def forward(self, question: str) -> Any:
+            raise odd
+
+    class OnLoop(dspy.Module):
+        async def aforward(self, question: str) -> Any:
+            raise odd
+
+    factory = InThread if mode == "thread" else OnLoop
+    name = await sync_to_async(serve)(factory, inputs={"question": str}, outputs={"answer": str})
+    document = await asyncio.wait_for(by_astream(name, {"question": "q"}), 10)
+    assert document["code"] == "program_error"
+    trace = await Trace.objects.aget(pk=document["trace_id"])
+    assert trace.status == "failed"
+    # The span of the module, too, has its end.
+    assert [span.duration_ms is not None async for span in trace.spans.all()] == [True, True]

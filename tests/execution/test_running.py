@@ -57,6 +57,19 @@ class TestEventLoop:
         assert (await task).outputs == {"question": "q"}
         assert ticks == 100
 
+    async def test_never_reads_the_answer_of_a_synchronous_program(self, serve: Any) -> None:
+        class Answer:
+            def __str__(self) -> str:
+                return threading.current_thread().name
+
+        class Program(dspy.Module):
+            def forward(self, question: str) -> Any:
+                return dspy.Prediction(answer=Answer())
+
+        name = await sync_to_async(serve)(Program, outputs={"answer": str})
+        result = await runs.aexecute(name, {"question": "q"})
+        assert result.outputs["answer"].startswith("dspyserve-run-")
+
     async def test_default_executor_is_left_to_dspy(self) -> None:
         loop = asyncio.get_running_loop()
         own = ThreadPoolExecutor(1)

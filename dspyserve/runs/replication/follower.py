@@ -40,8 +40,6 @@ class Replica(StreamSource):
         stop = partial(_ask_to_stop, store.about_key(trace_id))
         super().__init__(EventLog(trace_id), owner=about.owner, on_disconnect="continue", stop=stop)
         self.process = about.process
-        self.is_lost = False
-        self._is_stored = False
         self.read_to = b"0-0"
 
     def take(self, entries: Any) -> None:
@@ -55,20 +53,8 @@ class Replica(StreamSource):
     def lose(self) -> None:
         """End it: the process that ran it is gone. Looks for its trace in the database."""
         if not self.log.is_over:
-            self.is_lost = True
-            self._is_stored = _is_stored(self.log.trace_id)
-            self.log.append(_lost(self.log.trace_id, self.log.last_seq + 1, is_stored=self._is_stored))
-
-    def ended_for(self, after: int) -> StreamSource:
-        """This, for a reader who knows the event of number `after`.
-
-        Of a lost execution somebody may have read more than was published: theirs ends right after that.
-        """
-        if not self.is_lost or after < self.log.last_seq:
-            return self
-        log = EventLog(self.log.trace_id)
-        log.append(_lost(log.trace_id, after + 1, is_stored=self._is_stored))
-        return StreamSource(log, owner=self.owner, on_disconnect="continue", stop=self.stop)
+            trace_id = self.log.trace_id
+            self.log.break_off(partial(_lost, trace_id, is_stored=_is_stored(trace_id)))
 
 
 class Follower:

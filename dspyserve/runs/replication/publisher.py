@@ -20,7 +20,7 @@ from dspyserve.runs.stream import StreamSource
 logger = logging.getLogger(__name__)
 
 GATHER: Final = 0.02
-"""Seconds in which events are gathered, to be sent together."""
+"""Seconds in which events are gathered, to be sent together; beginnings and ends do not wait for others."""
 _ENTRY: Final = 1_000
 _LOOK: Final = 0.5
 """Seconds between two looks at whether somebody asked for a cancel."""
@@ -31,6 +31,10 @@ _PAUSE: Final = 1.0
 
 class Publisher:
     """Publishes streams as they grow, many at a time, and stops executions that were cancelled from elsewhere.
+
+    The end of a stream is told to its readers here after it was published: were it the other way round, a process that
+    is killed in between would leave one reader with an answer and all others with a loss. While Redis is away, ends
+    wait for nothing.
 
     It starts with the first stream, in every process anew.
     """
@@ -60,26 +64,33 @@ class Publisher:
                 announced.set_result(None)
             else:
                 self._announcing[trace_id] = announced
+                source.log.hold_end(lambda: self._touch_now(trace_id))
             if self._thread is None:
                 self._thread = threading.Thread(target=self._work, name="dspyserve-publisher", daemon=True)
                 self._thread.start()
-        self._changed.add(trace_id)
         source.log.on_change = lambda: self._touch(trace_id)
-        self._wake.set()
+        self._touch_now(trace_id)
         return announced
 
     def close(self, timeout: float = 3.0) -> None:
         """Publish what is left, within `timeout` seconds. A later stream starts it again."""
         thread, self._is_closing = self._thread, True
+        self._urgent.set()
         self._wake.set()
         if thread is not None and thread is not threading.current_thread():
             thread.join(timeout)
         self._thread, self._is_closing = None, False
+        self._tell_ends()
 
     def _touch(self, trace_id: str) -> None:
         self._changed.add(trace_id)
         if not self._wake.is_set():
             self._wake.set()
+
+    def _touch_now(self, trace_id: str) -> None:
+        self._changed.add(trace_id)
+        self._urgent.set()
+        self._wake.set()
 
     def _work(self) -> None:
         client = store.connection(settings().redis_url)
@@ -87,8 +98,11 @@ class Publisher:
         while True:
             self._wake.wait(_LOOK if self._sources else None)
             is_closing = self._is_closing
-            if self._is_away or not (is_closing or self._announcing):
-                time.sleep(_PAUSE if self._is_away else GATHER)
+            if self._is_away:
+                time.sleep(_PAUSE)
+            else:
+                self._urgent.wait(GATHER)
+            self._urgent.clear()
             self._wake.clear()
             try:
                 # The lease first: whoever finds a stream looks for it.
@@ -101,6 +115,7 @@ class Publisher:
                 self._wake.set()
                 self._is_away = True
                 self._announced(list(self._announcing))
+                self._tell_ends()
             else:
                 self._is_away = False
             if is_closing:
@@ -128,14 +143,18 @@ class Publisher:
             if 0 in answers[-1:] and commands:
                 logger.warning("The execution %s was given up as lost while this process did not answer", trace_id)
                 self._forget(trace_id)
+            elif (held := (log := self._sources[trace_id].log).held_end) is not None and held.seq == last_seq:
+                log.tell_end()
 
     def _add_to(self, pipeline: Any, script: Any, source: StreamSource) -> tuple[int, int]:
         """Add the commands for what is new of `source`: the number of the last event, and how many commands."""
         log, commands = source.log, 0
+        # First of all: nothing comes after it, so that nothing is missing before it.
+        held = log.held_end
         seq = self._published.get(log.trace_id)
         if seq is None:
             store.announce(pipeline, log.trace_id, store.About(source.owner, self.process))
-            seq, commands = 0, 1
+            seq, commands = 0, 2
         while True:
             try:
                 events = log.since(seq, _ENTRY, exact=True)
@@ -143,6 +162,8 @@ class Publisher:
                 # Redis was away for so long that the beginning is gone.
                 seq = log.first_seq - 1
                 continue
+            if not events and held is not None and seq < held.seq:
+                events = [held]
             if not events:
                 return seq, commands
             store.append(pipeline, script, log.trace_id, events)
@@ -152,6 +173,10 @@ class Publisher:
         for trace_id in trace_ids:
             if (announced := self._announcing.pop(trace_id, None)) is not None:
                 announced.set_result(None)
+
+    def _tell_ends(self) -> None:
+        for source in list(self._sources.values()):
+            source.log.tell_end()
 
     def _renew(self, client: Any) -> None:
         if self._sources and time.monotonic() - self._renewed_at > _RENEW:
@@ -179,12 +204,14 @@ class Publisher:
         source = self._sources.pop(trace_id, None)
         self._published.pop(trace_id, None)
         if source is not None:
+            source.log.tell_end()
             source.log.on_change = None
 
     def _reset(self) -> None:
         self.process = uuid.uuid4().hex
         self._lock = threading.Lock()
         self._wake = threading.Event()
+        self._urgent = threading.Event()
         self._thread = None
         self._is_closing = False
         self._is_away = False

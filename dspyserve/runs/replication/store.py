@@ -65,8 +65,9 @@ def lease_key(process: str) -> str:
 
 
 def announce(client: Any, trace_id: str, about: About) -> None:
-    """Tell that there is such a stream."""
+    """Tell that there is such a stream: two commands. It is forgotten should its process never tell of an event."""
     client.hset(about_key(trace_id), mapping=asdict(about))
+    client.expire(about_key(trace_id), math.ceil(settings().stream_resume + settings().max_timeout))
 
 
 def append(client: Any, script: Any, trace_id: str, events: list[Event]) -> None:
