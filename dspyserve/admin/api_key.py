@@ -85,11 +85,12 @@ class APIKeyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         css = {"all": ["dspyserve/admin/base.css", "dspyserve/admin/api_key.css"]}
 
     def get_fieldsets(self, request: HttpRequest, obj: APIKey | None = None) -> Any:
-        """What is only known of a key that is there comes last."""
+        """What is only known of a key that is there comes last; who may change nothing reads the scopes in words."""
+        scopes = "scopes" if obj is None or self.has_change_permission(request, obj) else "may"
         history = [(_("History"), {"fields": ("prefix", "created_at", "last_used_at")})] if obj else []
         return [
             (None, {"fields": ("name", "user", "is_active", "expires_at")}),
-            (_("What it may do"), {"fields": ("scopes", "all_programs", "programs", "rate_limit")}),
+            (_("What it may do"), {"fields": (scopes, "all_programs", "programs", "rate_limit")}),
             *history,
         ]
 

@@ -14,6 +14,7 @@ from django.test.utils import CaptureQueriesContext
 
 from dspyserve.admin.traces.comparison import change
 from dspyserve.models import Span, SpanPayload, Trace
+from tests.admin.rows import nested, write_json
 from tests.admin.test_traces import HOSTILE, LIST, make_traces, viewer
 
 pytestmark = pytest.mark.django_db
@@ -111,6 +112,26 @@ class TestTexts:
         assert 'class="dspyserve-pair is-changed"' in page
         assert "Only the beginnings" in page
 
+    def test_are_compared_whatever_their_names_are(self, reviewer: Client) -> None:
+        one, other = make_pair({}, {})
+        names = (HOSTILE, "n" * 300 + "a", "n" * 300 + "b")
+        set_payload(one, outputs=dict.fromkeys(names, "one"))
+        set_payload(other, outputs=dict.fromkeys(names, "other"))
+        _inputs, (_title, fields) = reviewer.get(address(one.pk, other.pk)).context["texts"]
+        assert [(field.state, field.one.text, field.other.text) for field in fields] == [
+            ("changed", "one", "other")
+        ] * 3
+
+    def test_beyond_the_limit_are_counted_and_not_called_the_same(self, reviewer: Client) -> None:
+        one, other = make_pair({}, {})
+        set_payload(one, outputs={f"f{number:02}": 1 for number in range(60)})
+        set_payload(other, outputs={f"f{number:02}": 1 if number < 50 else 2 for number in range(60)})
+        response = reviewer.get(address(one.pk, other.pk))
+        _inputs, (_title, fields) = response.context["texts"]
+        assert [field.state for field in fields] == ["same"] * 50 + ["unknown"]
+        assert "+10" in response.content.decode()
+        assert "not compared" in response.content.decode()
+
     def test_are_harmless(self, reviewer: Client) -> None:
         one, other = make_pair({"model": HOSTILE, "error_type": HOSTILE}, {"tags": [HOSTILE]})
         set_payload(one, outputs={HOSTILE: HOSTILE, "a": f"{HOSTILE} x"})
@@ -130,6 +151,15 @@ class TestTexts:
         set_payload(one, outputs={"answer": deep})
         set_payload(other, outputs={"answer": [deep]})
         assert reviewer.get(address(one.pk, other.pk)).status_code == 200
+
+    @pytest.mark.skipif(connection.vendor == "sqlite", reason="SQLite takes no JSON that deep")
+    def test_that_nobody_can_read_are_not_compared(self, reviewer: Client) -> None:
+        one, other = make_pair({}, {})
+        for trace in (one, other):
+            write_json(Span.objects.get(trace=trace, sequence=1), "outputs", nested(3_000))
+        response = reviewer.get(address(one.pk, other.pk))
+        assert [field.state for field in response.context["texts"][1][1]] == ["unknown"]
+        assert "nests too deep" in response.content.decode()
 
     def test_are_for_those_who_may_see_them(self) -> None:
         one, other = make_pair({}, {})
@@ -171,6 +201,8 @@ class TestSpans:
         monkeypatch.setattr("dspyserve.admin.traces.span_tree.MAX_SPANS", 2)
         one, other = make_pair({}, {})
         assert "2 more spans are not shown" in reviewer.get(address(one.pk, other.pk)).content.decode()
+        Trace.objects.filter(pk=one.pk).update(span_count=2)
+        assert "1 more span is not shown" in reviewer.get(address(one.pk, other.pk)).content.decode()
 
 
 class TestAddress:

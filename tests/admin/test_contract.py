@@ -35,13 +35,19 @@ def table(annotation: Any, **options: Any) -> list[contract.FieldRow]:
         (Literal["a", 3], 'one of "a", 3'),
         (Contact, "Contact"),
         (list[Contact], "list of Contact"),
-        (dict[str, int], "field"),
+        (dict[str, int], "object"),
         (dspy.History, "History"),
         (Any, "any"),
     ],
 )
 def test_types_have_names(annotation: Any, text: str) -> None:
     assert table(annotation)[0].type == text
+
+
+def test_words_are_translated(monkeypatch: pytest.MonkeyPatch) -> None:
+    words = {"or": "oder", "one of %s": "eines von %s", "list of %s": "Liste von %s"}
+    monkeypatch.setattr(contract, "gettext", lambda text: words[text])
+    assert table(list[Literal["a"]] | None)[0].type == 'Liste von eines von "a" oder null'
 
 
 def test_descriptions_defaults_and_constraints() -> None:

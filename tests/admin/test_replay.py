@@ -14,9 +14,10 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from dspyserve import runs
-from dspyserve.models import LanguageModel, Program, SpanPayload, Trace
+from dspyserve.models import LanguageModel, Program, Span, SpanPayload, Trace
 from dspyserve.programs.versions import add_version
 from dspyserve.tracing.sanitize import Sanitizer, is_altered
+from tests.admin.rows import nested, write_json
 from tests.admin.test_traces import HOSTILE, viewer
 from tests.admin.test_versions import state
 
@@ -115,6 +116,27 @@ class TestThePage:
         program.delete()
         assert "was deleted" in admin.get(page_of(trace)).content.decode()
         assert admin.get(f"{LIST}{uuid.uuid4()}/replay/").status_code == 404
+
+    def test_a_program_that_is_gone_though_the_trace_refers_to_it(self, admin: Client, trace: Trace) -> None:
+        # Traces are stored without a constraint: their program may be deleted a moment before.
+        Trace.objects.filter(pk=trace.pk).update(program_id=99_999)
+        for page in (page_of(trace), f"{LIST}{trace.pk}/change/", LIST):
+            assert admin.get(page).status_code == 200
+        assert "was deleted" in admin.get(page_of(trace)).content.decode()
+
+    @pytest.mark.parametrize("depth", [400, 900, 3_000])
+    def test_inputs_that_nest_deep_are_shown(self, admin: Client, trace: Trace, program: Program, depth: int) -> None:
+        if depth > 1_000 and connection.vendor == "sqlite":
+            pytest.skip("SQLite takes no JSON that deep")
+        program.signature = "question, count: int, numbers: list[int], mood: Literal['good', 'bad'] -> answer"
+        program.save()
+        run = Span.objects.get(trace=trace, sequence=1)
+        for name in ("question", "count", "numbers", "mood", "unknown"):
+            for column in ("inputs", "outputs"):
+                write_json(run, column, f'{{"{name}": {nested(depth)}}}')
+            page = admin.get(page_of(trace)).content.decode()
+            assert ("The trace holds no inputs" in page) == (depth > 1_000)
+            assert ("bottom" in page) == (depth < 1_000)
 
     def test_what_the_old_run_had_is_chosen(self, admin: Client, program: Program) -> None:
         add_version(program, state("one", signature=program.signature))

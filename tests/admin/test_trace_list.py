@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import datetime
+import re
 import uuid
 from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 import pytest
-from django.contrib.auth.models import User
+from django.contrib.admin.models import DELETION, LogEntry
+from django.contrib.auth.models import Permission, User
 from django.test import Client
 from django.utils import timezone
 
@@ -86,6 +88,10 @@ class TestRows:
         assert "<img" not in page
         assert "style=" not in page.split('id="content-main"')[1]
         assert "onclick" not in page
+        # What stands in the fields of a form is to be searched for as it is.
+        shown = re.sub("<input[^>]*>", "", page.split('id="content-main"')[1])
+        assert "\u202e" not in shown
+        assert shown.count("[U+202E]") >= 8
 
     def test_show_texts_to_those_who_may_see_them(self) -> None:
         make_traces(1, input_preview="a secret question", metadata={"k": "v"})
@@ -114,6 +120,16 @@ class TestRows:
             ("", "", "tone: rude"),
         ]
         assert row.more_feedback == 1
+
+    def test_show_the_feedback_of_others_to_those_who_may_see_it(self) -> None:
+        (trace,) = make_traces(1)
+        bob = viewer("view_trace")
+        me = User.objects.get(username="bob")
+        for author, label in (("user:0", "a rumour"), (f"user:{me.pk}", "my own")):
+            Feedback.objects.create(trace=trace, author=author, name="tone", label=label)
+        assert [badge.text for badge in bob.get(LIST).context["rows"][0].feedback] == ["tone: my own"]
+        me.user_permissions.add(Permission.objects.get(codename="view_feedback"))
+        assert len(bob.get(LIST).context["rows"][0].feedback) == 2
 
     def test_lead_to_pages_that_know_the_filter(self, reviewer: Client) -> None:
         make_traces(1)
@@ -370,6 +386,19 @@ class TestDeleting:
         late = Trace.objects.create(id=uuid.uuid4(), program_name="qa", status="failed", started_at=timezone.now())
         reviewer.post(f"{LIST}?status=failed", {**data, "post": "yes", "asked": question.context["asked"]})
         assert set(Trace.objects.all()) == {*kept, late}
+
+    def test_is_told_by_the_history(self, reviewer: Client) -> None:
+        chosen = make_traces(2)
+        make_traces(3, status="failed")
+        data = {"action": "delete_traces", "post": "yes"}
+        reviewer.post(LIST, {**data, "_selected_action": [str(trace.pk) for trace in chosen]})
+        entries = LogEntry.objects.filter(action_flag=DELETION).order_by("pk")
+        assert {entry.object_id for entry in entries} == {str(trace.pk) for trace in chosen}
+        reviewer.post(f"{LIST}?status=failed&window=any", {**data, "select_across": "1"})
+        last = entries.last()
+        assert last is not None
+        assert (str(last.user), str(last.object_repr)) == ("ann", "3 traces: status:failed time:any")
+        assert "3 traces: status:failed" in reviewer.get("/admin/").content.decode()
 
     def test_needs_its_permission_and_a_filter_that_is_understood(self, reviewer: Client) -> None:
         (trace,) = make_traces(1)

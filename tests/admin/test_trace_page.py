@@ -114,6 +114,12 @@ class TestSpan:
         page = read(reviewer, trace, f"?span={span_id(1)}")
         assert f'href="?span={span_id(1)}&amp;at=inputs.0&amp;from=100#span"' in page
         assert "item 149" not in page
+        kept = (
+            f'href="?span={span_id(1)}&amp;_changelist_filters=q%3Dstatus%3Afailed&amp;at=inputs.0&amp;from=100#span"'
+        )
+        filters = "_changelist_filters=q%3Dstatus%3Afailed"
+        assert read(reviewer, trace, f"?{filters}").count(kept) == 1
+        assert read(reviewer, trace, f"?span={span_id(1)}&{filters}").count(kept) == 2
         assert "item 149" in read(reviewer, trace, f"?span={span_id(1)}&at=inputs.0&from=100")
 
     @pytest.mark.parametrize("at", ["inputs.9", "nothing", "inputs.x", "inputs.-1", "inputs..", "inputs." + "9" * 5000])

@@ -124,6 +124,10 @@ class TestPage:
         assert "acme-inc" not in page
         assert "You may not view the texts" in page
 
+    def test_leads_to_the_history(self, reviewer: Client) -> None:
+        (trace,) = make_traces(1)
+        assert f'href="{LIST}{trace.pk}/history/"' in reviewer.get(f"{LIST}{trace.pk}/change/").content.decode()
+
     def test_a_trace_that_is_not_there(self, reviewer: Client) -> None:
         assert reviewer.get(f"{LIST}{uuid.uuid4()}/change/").status_code == 302
         assert reviewer.get(f"{LIST}nonsense/change/").status_code == 302

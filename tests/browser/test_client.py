@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -121,6 +122,106 @@ async def test_it_cancels_leaves_and_comes_back(server: Server, transport: str) 
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_leaving_is_no_cancel(server: Server, transport: str) -> None:
+    """Whoever reads a stream on and leaves, leaves the execution to what its caller said, with the socket in use."""
+    async with page_of(server.url) as page:
+        traces = await page.evaluate(
+            """async ({ transport, question }) => {
+              const { Client } = await import("/static/dspyserve/client.js");
+              const client = new Client();
+              const left = async (stream) => {
+                let count = 0;
+                for await (const event of stream) if (++count === 6) return stream;
+              };
+              const traces = {};
+              const other = client.stream("echo", { question }, { transport });
+              for (const onDisconnect of ["continue", "cancel"]) {
+                const first = client.stream("echo", { question }, { transport: "sse", onDisconnect });
+                const events = first[Symbol.asyncIterator]();
+                while ((await events.next()).value.seq < 6);
+                const { traceId, lastSeq: after, resumeToken: token } = first;
+                await left(client.resume(traceId, { transport, after, token, program: "echo" }));
+                if (onDisconnect === "cancel") first.close();
+                traces[onDisconnect] = traceId;
+                const own = await left(client.stream("echo", { question }, { transport, onDisconnect }));
+                traces[`own ${onDisconnect}`] = own.traceId;
+              }
+              traces.other = (await other.result).trace_id;
+              return traces;
+            }""",
+            {"transport": transport, "question": SLOW},
+        )
+    ends = {name: (await sync_to_async(wait_for_stored)(pk)).status for name, pk in traces.items()}
+    assert ends == {
+        "continue": "succeeded",
+        "own continue": "succeeded",
+        "cancel": "cancelled",
+        "own cancel": "cancelled",
+        "other": "succeeded",
+    }
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_what_is_cancelled_before_it_began_does_not_run_on(server: Server, transport: str) -> None:
+    async with page_of(server.url) as page:
+        code = await page.evaluate(
+            """async ({ transport, question }) => {
+              const { Client } = await import("/static/dspyserve/client.js");
+              const client = new Client();
+              await client.stream("echo", { question: "opens the socket" }, { transport }).result;
+              client.stream("echo", { question }, { transport }).close();
+              const hasLeft = client.stream("echo", { question }, { transport });
+              const goesOn = client.stream("echo", { question }, { transport, onDisconnect: "continue" });
+              await new Promise((resolve) => setTimeout(resolve));
+              await Promise.all([hasLeft.cancel(), goesOn.cancel()]);
+              return goesOn.result.catch((error) => error.code);
+            }""",
+            {"transport": transport, "question": SLOW},
+        )
+        await page.wait_for_timeout(2_500)
+    assert code == "cancelled"
+    found = [trace async for trace in Trace.objects.filter(input_preview__contains="words=60")]
+    assert 1 <= len(found) <= 2
+    assert {trace.status for trace in found} == {"cancelled"}
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_more_streams_than_a_socket_takes(server: Server, transport: str) -> None:
+    async with page_of(server.url) as page:
+        ends = await page.evaluate(
+            """async (transport) => {
+              const { Client } = await import("/static/dspyserve/client.js");
+              const client = new Client();
+              const question = "@@words=20@@ @@token_delay=0.02@@";
+              const streams = Array.from({ length: 20 }, () => client.stream("echo", { question }, { transport }));
+              const ends = await Promise.all(streams.map(({ result }) => result.then(({ type }) => type, String)));
+              client.close();
+              ends.push((await client.stream("echo", { question }, { transport }).result).type);
+              return ends;
+            }""",
+            transport,
+        )
+    assert ends == ["run_end"] * 21
+
+
+async def test_what_a_socket_cannot_do_is_told_at_once(server: Server) -> None:
+    async with page_of(server.url) as page:
+        errors = await page.evaluate(
+            """async () => {
+              const { Client } = await import("/static/dspyserve/client.js");
+              const told = (work) => { try { work(); return "nothing"; } catch (error) { return error.message; } };
+              const transport = "websocket";
+              return [
+                told(() => new Client().resume("0".repeat(32), { transport })),
+                told(() => new Client({ key: "dsk_1" }).stream("echo", { question: "q" }, { transport })),
+              ];
+            }"""
+        )
+    assert errors[0] == "A socket needs the name of the program."
+    assert "sends no key" in errors[1]
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_problems(server: Server, transport: str) -> None:
     async with page_of(server.url) as page:
         cases = {
@@ -173,6 +274,15 @@ async def test_runs_and_programs_with_a_key(server: Server) -> None:
     assert "private" in found["names"]
     assert "question" in found["schema"]["properties"]
     assert await count_with(session_id="s") == 1
+
+
+def wait_for_stored(trace_id: str) -> Trace:
+    """The trace, once it is stored."""
+    end = time.monotonic() + 10
+    while (trace := Trace.objects.filter(pk=trace_id).first()) is None:
+        assert time.monotonic() < end, trace_id
+        time.sleep(0.05)
+    return trace
 
 
 async def count_with(**values: Any) -> int:

@@ -26,12 +26,19 @@ from tests.server import Server
 SLOW = "@@words=60@@ @@token_delay=0.03@@"
 HOSTILE = "<img src=x onerror=document.title='ran'><script>document.title='ran'</script>"
 
+AWKWARD = (
+    """It's "quoted" 'twice' $HOME $(id) `id` ${x} !! %s {x} {{x}} # // */ \\ \\n \\' \\" \\u0041 """
+    "\n\n\ttab \"\"\" ''' ü 👋 \u2028 \x7f \\"
+)
+"""What means something to a shell, to Python or to JavaScript."""
+
 
 @pytest.fixture
 def server(language_model: Any, start_server: Callable[..., Server]) -> Server:
     LanguageModel.objects.create(name="offline", model="demo/offline")
     Program.objects.create(name="typed", signature="text, count: int, tags: list[str] -> reply, labels: list[str]")
     Program.objects.create(name="thinking", signature="question -> answer", module="chain_of_thought")
+    Program.objects.create(name="untraced", signature="question -> answer", trace_level=Program.TraceLevel.OFF)
     return start_server("uvicorn")
 
 
@@ -72,7 +79,7 @@ async def trace_of(page: Page) -> Trace:
 
 
 async def test_a_program_streams_is_cancelled_and_copied(server: Server, tmp_path: Path) -> None:
-    question = f'It\'s {HOSTILE} "quoted" $HOME\nand `more` ü'
+    question = f"{HOSTILE} {AWKWARD}"
     async with signed_in(server) as page:
         await open_playground(page, server, "echo")
         await page.fill('[data-field="question"]', f"{SLOW} {question}")
@@ -144,6 +151,7 @@ async def test_errors_stand_where_they_belong(server: Server) -> None:
         await expect(page.locator('[data-field="count"]')).to_have_attribute("aria-invalid", "true")
         await expect(page.locator("[data-problem]")).to_contain_text("invalid_input")
         assert not await Trace.objects.aexists()
+        await numbers_are_sent_as_they_were_typed(page)
         await page.fill('[data-field="count"]', "3")
         await page.fill('[data-field="tags"]', '["a"]')
         await page.select_option('[data-option="language_model"]', "offline")
@@ -172,6 +180,33 @@ async def test_errors_stand_where_they_belong(server: Server) -> None:
         await page.wait_for_timeout(5_000)
         await page.click("[data-start]")
         await expect(page.locator("[data-problem]")).to_contain_text("forbidden")
+
+
+async def numbers_are_sent_as_they_were_typed(page: Page) -> None:
+    snippet, fault = page.locator("[data-snippet]"), page.locator('[data-pointer="/inputs/count"] [data-fault]')
+    await page.fill('[data-field="tags"]', '["a"]')
+    await page.fill('[data-field="count"]', "12345678901234567890")
+    await page.click('[data-language="curl"]')
+    await expect(fault).to_contain_text("exactly")
+    await expect(snippet).to_be_hidden()
+    await page.fill('[data-field="count"]', "9007199254740991")
+    await expect(snippet).to_contain_text('"count":9007199254740991')
+    await page.fill('[data-field="tags"]', "[9007199254740993]")
+    await expect(snippet).to_be_hidden()
+    await page.fill('[data-field="tags"]', "[1e20, 100000000000000000000, 0.1]")
+    await expect(snippet).to_be_visible()
+    await page.fill('[data-field="tags"]', "[1e999]")
+    await expect(page.locator('[data-pointer="/inputs/tags"] [data-fault]')).to_contain_text("exactly")
+
+
+async def test_a_program_without_traces_links_to_none(server: Server) -> None:
+    async with signed_in(server) as page:
+        await open_playground(page, server, "untraced")
+        await page.fill('[data-field="question"]', "q")
+        await page.click("[data-start]")
+        await expect(page.locator("[data-status]")).to_contain_text("Succeeded")
+        await expect(page.locator("[data-links]")).to_be_hidden()
+        await expect(page.locator("[data-message]")).to_be_empty()
 
 
 WATCH = """

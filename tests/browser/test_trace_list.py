@@ -66,6 +66,7 @@ async def test_a_day_at_the_list(server: Server) -> None:
         await page.clock.install()
         await fits_wide_and_narrow(page, server)
         await tells_news_politely(page)
+        await comes_back_to_what_was_chosen(page)
         await deletes_what_was_chosen(page)
         await opens_a_trace_by_any_place_of_its_row(page)
 
@@ -77,6 +78,13 @@ async def fits_wide_and_narrow(page: Page, server: Server) -> None:
         for part in ("Filters", "Search help", "Save view"):
             await page.locator("summary", has_text=part).click()
             assert await overflow(page) <= 0, (width, part)
+    await page.set_viewport_size({"width": 390, "height": 900})
+    await page.locator("summary", has_text="Export").click()
+    menu = await page.locator(".list-menu ul").bounding_box()
+    assert menu is not None
+    assert menu["x"] >= 0
+    assert menu["x"] + menu["width"] <= 390
+    await page.set_viewport_size({"width": 1440, "height": 900})
     table, column = await page.evaluate(
         "[document.querySelector('.list-rows table').scrollWidth, document.querySelector('.list-rows').clientWidth]"
     )
@@ -95,6 +103,19 @@ async def tells_news_politely(page: Page) -> None:
     await button.click()
     await expect(page.locator(".list-rows tbody tr")).to_have_count(4)
     await expect(page.locator(".list-rows tbody tr").first).to_contain_text("fresh")
+
+
+async def comes_back_to_what_was_chosen(page: Page) -> None:
+    for number in range(2):
+        await page.locator(".list-rows tbody input").nth(number).check()
+    button = page.get_by_role("button", name="Compare two chosen traces")
+    await button.click()
+    await page.wait_for_url("**/compare/**")
+    await page.go_back()
+    await expect(page.locator(".list-rows tbody input:checked")).to_have_count(2)
+    await expect(button).to_be_enabled()
+    for number in range(2):
+        await page.locator(".list-rows tbody input").nth(number).uncheck()
 
 
 async def deletes_what_was_chosen(page: Page) -> None:

@@ -16,6 +16,7 @@ from django.http import HttpRequest, HttpResponse
 from django.template.loader import render_to_string
 from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html
+from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
 from dspyserve.admin.programs import contract, versions
@@ -67,7 +68,7 @@ class ProgramAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 
     form = ProgramForm
     change_form_template = "admin/dspyserve/program/change_form.html"
-    list_display = ("name", "title", "links", "runs_on", "running_version", "access", "is_enabled", "origin")
+    list_display = ("name", "title", "links", "runs_on", "running_version", "access", "is_enabled")
     list_filter = ("source", "access", "is_enabled")
     list_select_related = ("language_model", "active_version")
     search_fields = ("name", "title", "description")
@@ -98,6 +99,11 @@ class ProgramAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
             (_("History"), {"fields": ("created_at", "updated_at")}),
         ]
 
+    def get_list_display(self, request: HttpRequest) -> Any:
+        """Traces are linked for those who may see them."""
+        is_linked = request.user.has_perm("dspyserve.view_trace")
+        return [name if is_linked or name != "links" else "playground_link" for name in self.list_display]
+
     def get_queryset(self, request: HttpRequest) -> QuerySet[Program]:
         """Without the states of versions."""
         return super().get_queryset(request).defer("active_version__state")
@@ -108,9 +114,7 @@ class ProgramAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         if row.source == Program.Source.SIGNATURE:
             return str(_("Signature"))
         registration = registry.get(row.name)
-        if registration is None:
-            return format_html('<span class="dspyserve-badge dspyserve-failed">✕ {}</span>', _("The code is gone"))
-        return registration.origin
+        return _gone() if registration is None else registration.origin
 
     @admin.display(description=_("language model"))
     def runs_on(self, row: Program) -> str:
@@ -127,13 +131,15 @@ class ProgramAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     @admin.display(description=_("try it"))
     def links(self, row: Program) -> str:
         """The playground and the traces."""
-        return format_html(
-            '<a href="{}">{}</a> · <a href="{}">{}</a>',
-            reverse("admin:dspyserve_program_playground", args=[row.pk]),
-            _("Playground"),
-            traces_of(row),
-            _("Traces"),
-        )
+        return format_html('{} · <a href="{}">{}</a>', self.playground_link(row), traces_of(row), _("Traces"))
+
+    @admin.display(description=_("try it"))
+    def playground_link(self, row: Program) -> str:
+        """The playground alone, unless there is nothing to play with."""
+        if row.source == Program.Source.CODE and registry.get(row.name) is None:
+            return _gone()
+        address = reverse("admin:dspyserve_program_playground", args=[row.pk])
+        return format_html('<a href="{}">{}</a>', address, _("Playground"))
 
     @admin.display(description=_("inputs"))
     def inputs(self, row: Program) -> str:
@@ -197,3 +203,7 @@ def _contract(row: Program, name: str) -> str:
     raw = json.dumps(schema, indent=2, ensure_ascii=False)
     context = {"fields": contract.rows(schema), "raw": raw}
     return render_to_string("admin/dspyserve/program/fields.html", context)
+
+
+def _gone() -> SafeString:
+    return format_html('<span class="dspyserve-badge dspyserve-failed">✕ {}</span>', _("The code is gone"))

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Final
 
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
+
 Schema = Mapping[str, Any]
 
 MAX_DEPTH: Final = 4
@@ -20,15 +23,15 @@ _CONSTRAINTS: Final = {
     "exclusiveMinimum": "> {}",
     "maximum": "≤ {}",
     "exclusiveMaximum": "< {}",
-    "multipleOf": "multiple of {}",
-    "minLength": "length ≥ {}",
-    "maxLength": "length ≤ {}",
-    "pattern": "matches {}",
+    "multipleOf": _("multiple of {}"),
+    "minLength": _("length ≥ {}"),
+    "maxLength": _("length ≤ {}"),
+    "pattern": _("matches {}"),
     "format": "{}",
-    "minItems": "items ≥ {}",
-    "maxItems": "items ≤ {}",
-    "minProperties": "members ≥ {}",
-    "maxProperties": "members ≤ {}",
+    "minItems": _("items ≥ {}"),
+    "maxItems": _("items ≤ {}"),
+    "minProperties": _("members ≥ {}"),
+    "maxProperties": _("members ≤ {}"),
 }
 
 
@@ -77,9 +80,11 @@ def _rows(schema: Schema, definitions: Schema, depth: int, max_depth: int) -> It
     required = schema.get("required", ())
     for name, found in schema.get("properties", {}).items():
         field = resolved(found, definitions)
+        # Without a reference the title is the field's own name, and none of its type.
+        typed = field if isinstance(found, Mapping) and "$ref" in found else {**field, "title": ""}
         yield FieldRow(
             name=name,
-            type=_type(field, definitions),
+            type=_type(typed, definitions),
             description=str(field.get("description", "")),
             constraints=tuple(_constraints(field, definitions)),
             is_required=name in required,
@@ -102,10 +107,10 @@ def _type(schema: Schema, definitions: Schema, depth: int = 0) -> str:
     options = choices(schema, definitions)
     if len(options) > 1:
         named = [_type(option, definitions, depth + 1) for option in options]
-        return " or ".join(dict.fromkeys(named))
+        return f" {gettext('or')} ".join(dict.fromkeys(named))
     (schema,) = options
     if "enum" in schema or "const" in schema:
-        return "one of " + ", ".join(map(_literal, schema.get("enum", [schema.get("const")])))
+        return gettext("one of %s") % ", ".join(map(_literal, schema.get("enum", [schema.get("const")])))
     if schema.get("type") == "array":
         return _array(schema, definitions, depth)
     if schema.get("type") == "object":
@@ -116,18 +121,20 @@ def _type(schema: Schema, definitions: Schema, depth: int = 0) -> str:
 def _array(schema: Schema, definitions: Schema, depth: int) -> str:
     if items := schema.get("prefixItems"):
         return f"[{', '.join(_type(resolved(item, definitions), definitions, depth + 1) for item in items)}]"
-    kind = "set" if schema.get("uniqueItems") else "list"
-    item = schema.get("items")
-    return f"{kind} of {_type(resolved(item, definitions), definitions, depth + 1)}" if item else kind
+    is_set, item = schema.get("uniqueItems"), schema.get("items")
+    if not item:
+        return gettext("set") if is_set else gettext("list")
+    kind = gettext("set of %s") if is_set else gettext("list of %s")
+    return kind % _type(resolved(item, definitions), definitions, depth + 1)
 
 
 def _constraints(schema: Schema, definitions: Schema) -> Iterator[str]:
     for option in choices(schema, definitions):
         for name, wording in _CONSTRAINTS.items():
             if name in option:
-                yield wording.format(option[name])
+                yield str(wording).format(option[name])
     if schema.get("default") is not None:
-        yield f"default {_literal(schema['default'])}"
+        yield gettext("default %s") % _literal(schema["default"])
 
 
 def _literal(value: Any) -> str:

@@ -13,6 +13,7 @@ from typing import Any, Final
 from django.utils.translation import gettext as _
 
 from dspyserve.admin.programs.contract import FieldRow, Schema, choices, fields
+from dspyserve.admin.traces.raw import as_text
 from dspyserve.encoding import decode
 from dspyserve.errors import Fault, MalformedBody
 
@@ -72,14 +73,12 @@ class InputField:
             self.value = ""
         elif self.kind == BOOLEAN:
             self.value = "true" if value is True else ""
-        elif self.kind == TEXT or (self.is_text_taken and isinstance(value, str) and not _is_json(value)):
-            self.value = value if isinstance(value, str) else _json(value)
-        elif self.kind == CHOICE:
+        elif self.kind in (TEXT, NUMBER) or (self.is_text_taken and isinstance(value, str) and not _is_json(value)):
+            self.value = as_text(value)
+        elif self.kind == CHOICE or isinstance(value, str):
             self.value = _json(value)
-        elif self.kind == NUMBER:
-            self.value = str(value)
         else:
-            self.value = "" if value is None else json.dumps(value, indent=2, ensure_ascii=False)
+            self.value = "" if value is None else as_text(value)
 
     def read(self) -> Any:
         """What the widget says, as JSON.
@@ -207,4 +206,7 @@ def _is_json(text: str) -> bool:
 
 
 def _json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False)
+    try:
+        return json.dumps(value, ensure_ascii=False)
+    except RecursionError:
+        return as_text(value)

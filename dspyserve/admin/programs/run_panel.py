@@ -11,7 +11,7 @@ from django.urls import NoReverseMatch, get_script_prefix, reverse
 from django.utils.translation import gettext as _
 
 from dspyserve.access.identity import Identity
-from dspyserve.access.permissions import REPLAY, check_may_run
+from dspyserve.access.permissions import REPLAY, Right, check_may_run
 from dspyserve.admin.programs.contract import FieldRow, fields
 from dspyserve.conf import settings
 from dspyserve.errors import RequestError
@@ -46,14 +46,18 @@ def refusal(user: Any, program: Program) -> str:
 
 
 def context(request: HttpRequest, served: ServedProgram) -> dict[str, Any]:
-    """What the templates of the panel show: the output fields, and the addresses for the script."""
+    """What the templates of the panel show: the output fields, and the addresses for the script.
+
+    There is none of the trace where none is stored, or the user may not see it.
+    """
+    has_trace = served.row.trace_level != Program.TraceLevel.OFF and request.user.has_perm(Right.VIEW_TRACES.permission)
     return {
         "outputs": output_fields(served),
         "addresses": {
             "program": served.name,
             "api": request.build_absolute_uri(_api()).rstrip("/"),
             "sockets": get_script_prefix() + settings().websocket_path.strip("/"),
-            "trace": reverse("admin:dspyserve_trace_change", args=[_NO_TRACE]),
+            "trace": reverse("admin:dspyserve_trace_change", args=[_NO_TRACE]) if has_trace else "",
         },
         "words": words(),
     }
@@ -89,6 +93,7 @@ def words() -> dict[str, str]:
         "lost": _("The connection to the server was lost, or could not be opened. Its trace tells how the run ended."),
         "noJson": _("This is not JSON."),
         "noNumber": _("This is not a number."),
+        "inexact": _("A browser cannot send so large a number exactly. Call the program from code."),
         "copied": _("Copied"),
         "notCopied": _("Select the text and copy it."),
         "notStored": _("The trace is not stored yet."),

@@ -55,10 +55,10 @@ class TraceAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     ) -> HttpResponse:
         """The page of one trace; `?span=` chooses the span whose payload is shown."""
         trace = self.get_object(request, unquote(object_id))
-        if trace is None:
-            return self._get_obj_does_not_exist_redirect(request, self.opts, object_id)  # type: ignore[attr-defined,no-any-return]
         if not self.has_view_permission(request, trace):
             raise PermissionDenied
+        if trace is None:
+            return self._get_obj_does_not_exist_redirect(request, self.opts, object_id)  # type: ignore[attr-defined,no-any-return]
         context = {
             **self.admin_site.each_context(request),
             **page.context(trace, request, self),

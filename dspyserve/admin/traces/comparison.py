@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -10,12 +10,16 @@ from django.utils.translation import gettext as _
 
 from dspyserve.admin import wording
 from dspyserve.admin.plain_text import visible
-from dspyserve.admin.traces.field_texts import FieldText, field_texts
+from dspyserve.admin.traces.field_texts import MAX_FIELDS, FieldText, by_name, field_text, left_out
+from dspyserve.admin.traces.payloads import UNREADABLE
 from dspyserve.admin.traces.raw import as_text
 from dspyserve.admin.traces.span_tree import MAX_DEPTH, Row
 from dspyserve.admin.traces.text_diff import Piece, Work, difference
 from dspyserve.admin.traces.tree_diff import Pair
 from dspyserve.models import Span, Trace
+
+_MISSING: Final = object()
+"""Says that a payload has no such field, which is not the same as null."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +52,10 @@ class Fact:
 
 @dataclass(frozen=True, slots=True)
 class FieldPair:
-    """One field of both traces; `state` is `same`, `changed`, `removed` (only the first has it) or `added`."""
+    """One field of both traces.
+
+    `state` is `same`, `changed`, `removed` (only the first has it), `added`, or `unknown` where it is not compared.
+    """
 
     name: str
     state: str
@@ -111,18 +118,26 @@ def facts(one: Trace, other: Trace) -> list[Fact]:
 
 def fields(one: Any, other: Any, work: Work) -> list[FieldPair]:
     """The fields of two payloads, those of the first in its order and then what only the second has."""
-    ours, theirs = _by_name(one), _by_name(other)
-    values = [dict(value) if isinstance(value, Mapping) else {"": value} for value in (one, other)]
-    found = []
-    for name in dict.fromkeys([*ours, *theirs]):
-        mine, yours = ours.get(name), theirs.get(name)
-        if mine is None or yours is None:
-            found.append(FieldPair(name, "added" if mine is None else "removed", mine, yours))
-        elif as_text(values[0].get(name)) == as_text(values[1].get(name)):
-            found.append(FieldPair(name, "same", mine, yours))
-        else:
-            found.append(FieldPair(name, "changed", mine, yours, tuple(difference(mine.text, yours.text, work))))
+    ours, theirs = by_name(one), by_name(other)
+    names = list(dict.fromkeys([*ours, *theirs]))
+    found = [_pair(name, ours.get(name, _MISSING), theirs.get(name, _MISSING), work) for name in names[:MAX_FIELDS]]
+    if len(names) > MAX_FIELDS:
+        more = left_out(len(names) - MAX_FIELDS)
+        found.append(FieldPair(more.name, "unknown", more, more))
     return found
+
+
+def _pair(name: str, mine: Any, yours: Any, work: Work) -> FieldPair:
+    one, other = (None if value is _MISSING else field_text(name, value) for value in (mine, yours))
+    if one is None or other is None:
+        known = one or other
+        assert known is not None, "a field of neither"
+        return FieldPair(known.name, "added" if one is None else "removed", one, other)
+    if mine is UNREADABLE or yours is UNREADABLE:
+        return FieldPair(one.name, "unknown", one, other)
+    if as_text(mine) == as_text(yours):
+        return FieldPair(one.name, "same", one, other)
+    return FieldPair(one.name, "changed", one, other, tuple(difference(one.text, other.text, work)))
 
 
 def change(one: float | None, other: float | None, write: Callable[[float], str]) -> Change:
@@ -197,7 +212,3 @@ _MEASURES: Final[list[tuple[str, Callable[[Row], float | None], Callable[[Any], 
     ("tokens", _tokens, _count),
     ("cost", lambda row: row.cost if row.lm_calls else None, wording.cost),
 ]
-
-
-def _by_name(value: Any) -> dict[str, FieldText]:
-    return {field.name: field for field in field_texts(value)}

@@ -8,6 +8,8 @@ from typing import Any, Final
 
 from django.contrib import messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
+from django.contrib.admin.models import DELETION, LogEntry
+from django.contrib.contenttypes.models import ContentType
 from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
@@ -17,13 +19,15 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from dspyserve.access.permissions import VIEW_PAYLOAD
-from dspyserve.admin.traces.list_filter import filter_of
+from dspyserve.admin.traces.list_filter import filter_of, text_of
 from dspyserve.models import Trace
 from dspyserve.tracing import retention
 from dspyserve.tracing.search import count_up_to
 
 ACTION: Final = "delete_traces"
 CAP: Final = 10_000
+_LONGEST: Final = 200
+"""Characters that an entry of the history says of its object."""
 
 
 def act(model_admin: Any, request: HttpRequest) -> HttpResponse:
@@ -46,7 +50,11 @@ def act(model_admin: Any, request: HttpRequest) -> HttpResponse:
         return HttpResponseRedirect(request.get_full_path())
     if not request.POST.get("post"):
         return _question(model_admin, request, wanted, asked)
+    if not across:
+        model_admin.log_deletions(request, wanted)
     count = retention.delete(wanted.order_by())
+    if across:
+        _log_all(request, count)
     said = ngettext("%d trace was deleted.", "%d traces were deleted.", count) % count
     model_admin.message_user(request, said, messages.SUCCESS)
     return HttpResponseRedirect(request.get_full_path())
@@ -62,6 +70,18 @@ def _asked(request: HttpRequest) -> datetime.datetime:
 def _all_of_filter(model_admin: Any, request: HttpRequest, asked: datetime.datetime) -> QuerySet[Trace]:
     traces = model_admin.get_queryset(request).filter(started_at__lt=asked)
     return filter_of(request.GET).apply(traces, payloads=request.user.has_perm(VIEW_PAYLOAD))
+
+
+def _log_all(request: Any, count: int) -> None:
+    """One line of the history for all of them: how many there were, and the search that they were found by."""
+    said = ngettext("%d trace", "%d traces", count) % count
+    found_by = text_of(filter_of(request.GET))
+    LogEntry.objects.create(
+        user_id=request.user.pk,
+        content_type=ContentType.objects.get_for_model(Trace),
+        object_repr=f"{said}: {found_by}"[:_LONGEST] if found_by else said,
+        action_flag=DELETION,
+    )
 
 
 def chosen(model_admin: Any, request: HttpRequest) -> QuerySet[Trace]:

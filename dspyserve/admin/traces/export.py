@@ -17,7 +17,6 @@ from django.views.decorators.http import require_GET
 
 from dspyserve.access.permissions import VIEW_PAYLOAD, Right
 from dspyserve.admin.traces.list_filter import filter_of
-from dspyserve.models import Trace
 from dspyserve.tracing.export import FORMATS, finished, lines, with_feedback
 
 JUDGED: Final = "judged"
@@ -56,10 +55,10 @@ def export(model_admin: Any, request: HttpRequest) -> StreamingHttpResponse:
         raise PermissionDenied
     form, payloads = FORMATS.get(request.GET.get("format", "")), request.user.has_perm(VIEW_PAYLOAD)
     if form is None:
-        raise BadRequest(f"One of {', '.join(FORMATS)} is needed as format.")
+        raise BadRequest(_("One of %(names)s is needed as format.") % {"names": ", ".join(FORMATS)})
     if form.needs_payloads and not payloads:
         raise PermissionDenied
-    traces = filter_of(request.GET).apply(Trace.objects.all(), payloads=payloads)
+    traces = filter_of(request.GET).apply(model_admin.get_queryset(request).select_related(None), payloads=payloads)
     if (judged := request.GET.get(JUDGED)) in ("any", "positive"):
         traces = with_feedback(traces, judged)
     chunks = finished(lines(traces, form, payloads=payloads), form)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -34,19 +34,28 @@ class FieldText:
 
 def field_texts(value: Any, limit: int = MAX_TEXT) -> list[FieldText]:
     """An object as its fields, anything else as one; nothing for nothing."""
-    if value is None or value == {}:
-        return []
+    named = by_name(value)
+    found = [field_text(name, item, limit) for name, item in list(named.items())[:MAX_FIELDS]]
+    return [*found, left_out(len(named) - MAX_FIELDS)] if len(named) > MAX_FIELDS else found
+
+
+def by_name(value: Any) -> Mapping[str, Any]:
+    """An object as it is, anything else under the empty name; nothing for nothing."""
+    return {} if value is None else value if isinstance(value, Mapping) else {"": value}
+
+
+def field_text(name: str, value: Any, limit: int = MAX_TEXT) -> FieldText:
+    """One field with at most `limit` characters of its text."""
+    name = cut(str(name), 200).text
     if value is UNREADABLE:
-        return [FieldText("", _("This nests too deep to be shown here."))]
-    return list(_fields(value if isinstance(value, Mapping) else {"": value}, limit))
+        return FieldText(name, _("This nests too deep to be shown here."))
+    shown = cut(as_text(value), limit)
+    return FieldText(name, shown.text, shown.size, _turns(value))
 
 
-def _fields(value: Mapping[str, Any], limit: int) -> Iterator[FieldText]:
-    for name, item in list(value.items())[:MAX_FIELDS]:
-        shown = cut(as_text(item), limit)
-        yield FieldText(cut(str(name), 200).text, shown.text, shown.size, _turns(item))
-    if len(value) > MAX_FIELDS:
-        yield FieldText("…", f"+{len(value) - MAX_FIELDS}")
+def left_out(count: int) -> FieldText:
+    """What stands in place of `count` more fields."""
+    return FieldText("…", f"+{count}")
 
 
 def _turns(value: Any) -> int | None:

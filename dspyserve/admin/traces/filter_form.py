@@ -10,6 +10,7 @@ from django.db.models import Value
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
+from dspyserve.admin.plain_text import visible
 from dspyserve.admin.traces.list_filter import EQUAL, RANGES, SEARCH, TRUTHS, said_of
 from dspyserve.models import LanguageModel, Program, Trace
 from dspyserve.tracing.query_language import terms_of
@@ -86,7 +87,7 @@ class FilterForm(forms.Form):
         super().__init__(initial=dict(values), auto_id="filter-%s", label_suffix="", use_required_attribute=False)
         names = {"program": sorted(programs), "model": sorted(models)}
         for name, given in names.items():
-            self.fields[name].choices = [*ANY, *[(value, value) for value in given]]  # type: ignore[attr-defined]
+            self.fields[name].choices = [*ANY, *[(value, visible(value)) for value in given]]  # type: ignore[attr-defined]
         for name in ("program", "model", "window", "status", "transport"):
             self._keep(name, values.get(name, ""))
 
@@ -98,7 +99,7 @@ class FilterForm(forms.Form):
         choices = self.fields[name].choices  # type: ignore[attr-defined]
         if value and value not in dict(choices):
             # What was asked for stays, whether it is to be chosen or not.
-            self.fields[name].choices = [*choices, (value, value)]  # type: ignore[attr-defined]
+            self.fields[name].choices = [*choices, (value, visible(value))]  # type: ignore[attr-defined]
 
 
 def choices() -> tuple[list[str], list[str]]:

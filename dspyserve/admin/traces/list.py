@@ -20,7 +20,18 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
 from dspyserve.access.permissions import VIEW_PAYLOAD
-from dspyserve.admin.traces import compare, deleting, export, filter_form, list_rows, queue, saved_views, sessions
+from dspyserve.admin.plain_text import visible
+from dspyserve.admin.traces import (
+    compare,
+    deleting,
+    export,
+    filter_form,
+    list_rows,
+    queue,
+    review,
+    saved_views,
+    sessions,
+)
 from dspyserve.admin.traces.list_filter import SEARCH, UnreadableFilter, filter_of, query_of, said_of, text_of
 from dspyserve.admin.traces.search_help import HELP
 from dspyserve.models import Trace
@@ -202,7 +213,8 @@ def _unreadable(request: HttpRequest, error: UnreadableFilter) -> dict[str, Any]
 
 def _found(request: HttpRequest, wanted: TraceFilter, found: list[Trace]) -> dict[str, Any]:
     payloads = request.user.has_perm(VIEW_PAYLOAD)
-    return {"rows": list_rows.rows(found, filters=query_of(wanted), payloads=payloads)}
+    opinions = review.opinions_for(request.user)
+    return {"rows": list_rows.rows(found, opinions, filters=query_of(wanted), payloads=payloads)}
 
 
 def _around(request: HttpRequest, wanted: TraceFilter) -> dict[str, Any]:
@@ -227,7 +239,7 @@ def _views(request: HttpRequest, current: str | None) -> list[Link]:
     shown = [Link(text, _address(query), query == current) for text, query in standing]
     for row in saved_views.views_of(request.user):
         may_delete = saved_views.may_change(request.user, row)
-        shown.append(Link(row.name, _address(row.query), row.query == current, row, may_delete))
+        shown.append(Link(visible(row.name), _address(row.query), row.query == current, row, may_delete))
     return shown
 
 
@@ -236,7 +248,7 @@ def _chips(wanted: TraceFilter) -> Iterator[Link]:
     terms = [str(term) for term in terms_of(said_of(wanted))]
     for number, text in enumerate(terms):
         rest = " ".join([*terms[:number], *terms[number + 1 :]])
-        yield Link(text, _address(urlencode({SEARCH: rest}) if rest else ""))
+        yield Link(visible(text), _address(urlencode({SEARCH: rest}) if rest else ""))
 
 
 def _windows(wanted: TraceFilter) -> Iterator[Link]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urlencode
 
+from django.db.models import QuerySet
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.formats import date_format
@@ -15,6 +16,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from dspyserve.admin import wording
+from dspyserve.admin.plain_text import visible
 from dspyserve.admin.traces.list_filter import SEARCH
 from dspyserve.admin.traces.status import status_badge
 from dspyserve.models import Feedback, Trace
@@ -44,10 +46,12 @@ class Link:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One trace; texts of payloads are empty for those who may not see them."""
+    """One trace, in texts that may be shown; those of payloads are empty for those who may not see them."""
 
     trace: Trace
     url: str
+    program: str
+    model: str
     clock: str
     day: str
     moment: str
@@ -68,10 +72,13 @@ class Row:
     more_feedback: int
 
 
-def rows(traces: Sequence[Trace], *, filters: str, payloads: bool) -> list[Row]:
-    """The rows of `traces`; `filters` is the query string of the list, which their pages lead back to."""
-    opinions = _feedback(traces)
-    return [_row(trace, opinions[trace.pk], filters, payloads) for trace in traces]
+def rows(traces: Sequence[Trace], opinions: QuerySet[Feedback], *, filters: str, payloads: bool) -> list[Row]:
+    """The rows of `traces`, with those of `opinions` that are about them.
+
+    `filters` is the query string of the list, which their pages lead back to.
+    """
+    found = _by_trace(opinions, traces)
+    return [_row(trace, found[trace.pk], filters, payloads) for trace in traces]
 
 
 def _row(trace: Trace, opinions: list[Badge], filters: str, payloads: bool) -> Row:
@@ -80,13 +87,15 @@ def _row(trace: Trace, opinions: list[Badge], filters: str, payloads: bool) -> R
     return Row(
         trace=trace,
         url=_page(trace, filters),
+        program=visible(trace.program_name),
+        model=visible(trace.model),
         clock=date_format(started, "H:i:s"),
         day=date_format(started, "M j" if started.year == timezone.localtime().year else "Y-m-d"),
         moment=started.isoformat(timespec="milliseconds"),
         badge=status_badge(trace),
-        input=trace.input_preview if payloads else "",
-        output=trace.output_preview if payloads else "",
-        error=trace.error_type,
+        input=visible(trace.input_preview) if payloads else "",
+        output=visible(trace.output_preview) if payloads else "",
+        error=visible(trace.error_type),
         duration=wording.duration(trace.duration_ms),
         first_token="" if trace.first_token_ms is None else wording.duration(trace.first_token_ms),
         tokens=wording.tokens(trace.input_tokens, trace.output_tokens),
@@ -114,21 +123,22 @@ def _caller(trace: Trace) -> Link | None:
 
 
 def _link(key: str, value: str) -> Link:
-    return Link(value, "?" + urlencode({SEARCH: str(Term(key, value))}))
+    return Link(visible(value), "?" + urlencode({SEARCH: str(Term(key, value))}))
 
 
-def _feedback(traces: Sequence[Trace]) -> dict[Any, list[Badge]]:
+def _by_trace(opinions: QuerySet[Feedback], traces: Sequence[Trace]) -> dict[Any, list[Badge]]:
     found: dict[Any, list[Badge]] = defaultdict(list)
     if traces:
-        opinions = Feedback.objects.filter(trace__in=[trace.pk for trace in traces]).order_by("trace", "pk")
+        opinions = opinions.filter(trace__in=[trace.pk for trace in traces]).order_by("trace", "pk")
         for pk, name, score, label in opinions.values_list("trace_id", "name", "score", "label")[:MAX_OPINIONS]:
             found[pk].append(_badge(name, score, label))
     return found
 
 
 def _badge(name: str, score: float | None, label: str) -> Badge:
+    name = visible(name)
     if label:
-        return Badge("", "", f"{name}: {label}")
+        return Badge("", "", f"{name}: {visible(label)}")
     if score in (0, 1, -1):
         return Badge("good", "▲", name) if score == 1 else Badge("bad", "▼", name)
     return Badge("", "", name if score is None else _("%(name)s %(score)s") % {"name": name, "score": f"{score:g}"})

@@ -18,6 +18,7 @@ from dspyserve.access.permissions import VIEW_PAYLOAD
 from dspyserve.admin import wording
 from dspyserve.admin.plain_text import visible
 from dspyserve.admin.traces import payloads, review, span_tree
+from dspyserve.admin.traces.addresses import kept
 from dspyserve.admin.traces.json_tree import Budget, fields
 from dspyserve.admin.traces.replay import may_replay, replays_of
 from dspyserve.admin.traces.span import Failure, detail, failure_of, section
@@ -27,9 +28,6 @@ from dspyserve.tracing.search import ANY_TIME
 
 if TYPE_CHECKING:
     from django.contrib.admin import ModelAdmin
-
-KEPT = "_changelist_filters"
-"""The parameter in which Django's admin remembers the list that somebody came from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +49,7 @@ def context(trace: Trace, request: HttpRequest, model_admin: ModelAdmin[Trace]) 
     chosen = _chosen(trace, spans, request.GET.get("span", ""), hidden)
     wanted = [span for span in (root, chosen) if span is not None]
     found = payloads.read(*wanted) if may_read and wanted else {}
+    outputs = found[root.pk].outputs if root is not None and root.pk in found else None
     return {
         "trace": trace,
         "program_name": visible(trace.program_name),
@@ -58,16 +57,17 @@ def context(trace: Trace, request: HttpRequest, model_admin: ModelAdmin[Trace]) 
         "tags": [(visible(str(tag)), _list(model_admin, tag=tag)) for tag in trace.tags],
         "may_read": may_read,
         "picture": picture,
-        "replays": replays_of(trace),
+        "replays": replays_of(model_admin.get_queryset(request), trace),
         "may_replay": trace.program_id is not None and may_replay(request),
         "width": span_tree.WIDTH,
         "hidden_spans": hidden,
         "hidden_errors": max(trace.error_count - picture.errors, 0) if hidden else 0,
         "first_token": _first_token(trace, picture),
-        "kept": urlencode({KEPT: request.GET[KEPT]}) if KEPT in request.GET else "",
-        **_run(trace, root, found, model_admin, may_read=may_read),
+        "kept": kept(request),
+        **_run(trace, root, found, may_read=may_read),
+        "run": addresses(model_admin, request, root) if root is not None else {},
         **_panel(chosen, found, request, model_admin, may_read=may_read),
-        "review": review.context(request, trace, found[root.pk].outputs if root and root.pk in found else None),
+        "review": review.context(model_admin, request, trace, outputs),
     }
 
 
@@ -85,9 +85,7 @@ def _chosen(trace: Trace, spans: list[Span], span_id: str, hidden: int) -> Span 
     return found
 
 
-def _run(
-    trace: Trace, root: Span | None, found: Mapping[int, payloads.Payload], model_admin: Any, *, may_read: bool
-) -> dict[str, Any]:
+def _run(trace: Trace, root: Span | None, found: Mapping[int, payloads.Payload], *, may_read: bool) -> dict[str, Any]:
     """The header: what went into the run and what came out of it."""
     budget = Budget()
     run = found.get(root.pk) if root is not None else None
@@ -102,7 +100,6 @@ def _run(
         "run_inputs": section(_("Inputs"), run.inputs, "inputs", budget) if run else None,
         "run_outputs": section(_("Outputs"), run.outputs, "outputs", budget) if run else None,
         "metadata": fields(trace.metadata, "", budget) if may_read else [],
-        "run": addresses(model_admin, root) if root is not None else {},
     }
 
 
@@ -118,7 +115,7 @@ def _panel(
         return {"detail": None}
     payload = found.get(chosen.pk, payloads.Payload()) if may_read else None
     node = value_node(chosen, request.GET, payload) if payload is not None and "at" in request.GET else None
-    return {"detail": detail(chosen, payload), "node": node, **addresses(model_admin, chosen)}
+    return {"detail": detail(chosen, payload), "node": node, **addresses(model_admin, request, chosen)}
 
 
 def _first_token(trace: Trace, picture: span_tree.Picture) -> float | None:

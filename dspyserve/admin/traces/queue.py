@@ -30,9 +30,9 @@ def urls(model_admin: Any) -> list[URLPattern]:
     return [path("unreviewed/", wrapped, name="dspyserve_trace_unreviewed")]
 
 
-def links(request: HttpRequest, trace: Trace) -> dict[str, str]:
+def links(model_admin: Any, request: HttpRequest, trace: Trace) -> dict[str, str]:
     """Addresses of the trace's neighbours in the list, empty at its ends, of the list, and of the queue."""
-    newer, older = neighbours(_apply(request, _wanted(request)), trace)
+    newer, older = neighbours(_apply(model_admin, request, _wanted(request)), trace)
     return {
         "newer": _page_of(request, newer),
         "older": _page_of(request, older),
@@ -55,7 +55,7 @@ def next_unreviewed(model_admin: Any, request: HttpRequest) -> HttpResponse:
     """Go to the newest trace of the list that nobody has reviewed, or to the next one after the trace `after`."""
     if not model_admin.has_view_permission(request):
         raise PermissionDenied
-    waiting = _apply(request, replace(_wanted(request), is_reviewed=False))
+    waiting = _apply(model_admin, request, replace(_wanted(request), is_reviewed=False))
     after = _place(request.GET.get("after", ""))
     found, _cursor = page(waiting, after, 1)
     if not found and after is not None:
@@ -77,8 +77,8 @@ def _wanted(request: HttpRequest) -> TraceFilter:
         return filter_of(QueryDict(""))
 
 
-def _apply(request: HttpRequest, wanted: TraceFilter) -> QuerySet[Trace]:
-    return wanted.apply(Trace.objects.all(), payloads=request.user.has_perm(VIEW_PAYLOAD))
+def _apply(model_admin: Any, request: HttpRequest, wanted: TraceFilter) -> QuerySet[Trace]:
+    return wanted.apply(model_admin.get_queryset(request), payloads=request.user.has_perm(VIEW_PAYLOAD))
 
 
 def _place(text: str) -> Cursor | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -10,6 +9,7 @@ from asgiref.sync import async_to_sync
 from django.contrib import admin, messages
 from django.contrib.admin.utils import unquote
 from django.core.exceptions import PermissionDenied
+from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
@@ -22,9 +22,11 @@ from dspyserve.access.throttling import spend
 from dspyserve.admin.plain_text import visible
 from dspyserve.admin.programs import run_panel
 from dspyserve.admin.programs.input_form import InputForm
+from dspyserve.admin.traces import payloads
+from dspyserve.admin.traces.raw import as_text
 from dspyserve.errors import DspyserveError, InvalidInput, RequestError
 from dspyserve.events import Caller
-from dspyserve.models import LanguageModel, Program, SpanPayload, Trace
+from dspyserve.models import LanguageModel, Program, Trace
 from dspyserve.programs.catalogue import catalogue
 from dspyserve.programs.options import REPLAY_NAMES, RunOptions, run_options
 from dspyserve.programs.served import ServedProgram
@@ -35,9 +37,9 @@ MAX_REPLAYS: Final = 20
 TAG: Final = "replay"
 
 
-def replays_of(trace: Trace) -> list[Trace]:
-    """The newest runs of `trace` again: one query."""
-    found = Trace.objects.filter(replay_of=trace.pk).order_by("-started_at", "-id")
+def replays_of(traces: QuerySet[Trace], trace: Trace) -> list[Trace]:
+    """The newest of `traces` that ran `trace` again: one query."""
+    found = traces.filter(replay_of=trace.pk).select_related(None).order_by("-started_at", "-id")
     return list(found.only("id", "status", "started_at", "model", "version_number")[:MAX_REPLAYS])
 
 
@@ -49,19 +51,21 @@ def may_replay(request: HttpRequest) -> bool:
 def replay(model_admin: admin.ModelAdmin[Any], request: HttpRequest, object_id: str) -> HttpResponse:
     """The page; without a script, a POST runs the program and leads to the new trace."""
     trace = model_admin.get_object(request, unquote(object_id))
-    if trace is None:
-        raise Http404
     if not (model_admin.has_view_permission(request, trace) and may_replay(request)):
         raise PermissionDenied
-    context: dict[str, Any] = {"refusal": _refusal(request, trace.program)}
-    if not context["refusal"]:
+    if trace is None:
+        raise Http404
+    # Not by the trace's own reference: that may be to a program that is gone.
+    program = Program.objects.filter(pk=trace.program_id).first()
+    context: dict[str, Any] = {"refusal": _refusal(request, program)}
+    if program is not None and not context["refusal"]:
         try:
-            served = catalogue.get(trace.program.name)
+            served = catalogue.get(program.name)
         except DspyserveError as error:
             context["refusal"] = str(error.__cause__ or error)
         else:
-            form, wanted = InputForm(served.schema.input_schema), _wanted(trace)
-            if request.method == "POST" and (answer := _answer(request, trace, form, wanted)) is not None:
+            form, wanted = InputForm(served.schema.input_schema), _wanted(trace, program)
+            if request.method == "POST" and (answer := _answer(request, trace, served, form, wanted)) is not None:
                 return answer
             context |= _context(request, trace, served, form, wanted)
     frame = {
@@ -69,7 +73,8 @@ def replay(model_admin: admin.ModelAdmin[Any], request: HttpRequest, object_id: 
         "opts": model_admin.opts,
         "media": model_admin.media,
         "trace": trace,
-        "title": _("Run again · %s") % trace.program_name,
+        "program_name": visible(trace.program_name),
+        "title": _("Run again · %s") % visible(trace.program_name),
         "crumb": _("Run again"),
     }
     return TemplateResponse(request, "admin/dspyserve/trace/replay.html", {**frame, **context})
@@ -84,9 +89,9 @@ def _refusal(request: HttpRequest, program: Program | None) -> str:
 def _context(
     request: HttpRequest, trace: Trace, served: ServedProgram, form: InputForm, wanted: dict[str, Any]
 ) -> dict[str, Any]:
-    payload = SpanPayload.objects.filter(span__trace=trace, span__sequence=1).first()
-    inputs = payload.inputs if payload and isinstance(payload.inputs, Mapping) else None
-    outputs = payload.outputs if payload and isinstance(payload.outputs, Mapping) else {}
+    payload = _payload(trace)
+    inputs = payload.inputs if isinstance(payload.inputs, Mapping) else None
+    outputs = payload.outputs if isinstance(payload.outputs, Mapping) else {}
     if request.method != "POST":
         form.fill(inputs or {})
     for item in form.fields:
@@ -98,12 +103,18 @@ def _context(
         **context,
         "form": form,
         "has_inputs": inputs is not None,
-        "strange_inputs": [name for name in inputs or {} if name not in known],
+        "strange_inputs": [visible(name[:200]) for name in inputs or {} if name not in known],
         "choices": run_panel.choices(request.user, served.row, **wanted),
         "old_outputs": outputs,
         "outputs": _beside(context["outputs"], outputs),
         "compare_address": f"{reverse('admin:dspyserve_trace_changelist')}compare/",
     }
+
+
+def _payload(trace: Trace) -> payloads.Payload:
+    """Of the run itself, which is the first span of every trace."""
+    run = trace.spans.filter(sequence=1).first()
+    return payloads.read(run).get(run.pk, payloads.Payload()) if run is not None else payloads.Payload()
 
 
 def _beside(fields: list[Any], old: Mapping[str, Any]) -> list[dict[str, str]]:
@@ -113,15 +124,11 @@ def _beside(fields: list[Any], old: Mapping[str, Any]) -> list[dict[str, str]]:
 
 
 def _shown(value: Any) -> str:
-    if value is None:
-        return ""
-    return visible(value if isinstance(value, str) else json.dumps(value, indent=2, ensure_ascii=False))
+    return "" if value is None else visible(as_text(value))
 
 
-def _wanted(trace: Trace) -> dict[str, Any]:
+def _wanted(trace: Trace, program: Program) -> dict[str, Any]:
     """The language model and version that the old run had, where they are others than the program has now."""
-    program = trace.program
-    assert program is not None
     active = program.active_version.number if program.active_version else 0
     number = trace.version_number or 0
     is_there = number == 0 or program.versions.filter(number=number).exists()
@@ -134,7 +141,9 @@ def _wanted(trace: Trace) -> dict[str, Any]:
     }
 
 
-def _answer(request: HttpRequest, trace: Trace, form: InputForm, wanted: dict[str, Any]) -> HttpResponseRedirect | None:
+def _answer(
+    request: HttpRequest, trace: Trace, served: ServedProgram, form: InputForm, wanted: dict[str, Any]
+) -> HttpResponseRedirect | None:
     """Run the program in this request. None where nothing ran, which the form then tells."""
     inputs = form.read(request.POST)
     try:
@@ -142,7 +151,7 @@ def _answer(request: HttpRequest, trace: Trace, form: InputForm, wanted: dict[st
         wanted |= {"language_model": options.language_model, "version": options.version}
         if not form.is_valid:
             return None
-        return _redirect(_run(request, trace, inputs, options).trace_id)
+        return _redirect(_run(request, trace, served.name, inputs, options).trace_id)
     except InvalidInput as error:
         form.tell(error.faults)
     except RequestError as error:
@@ -153,12 +162,13 @@ def _answer(request: HttpRequest, trace: Trace, form: InputForm, wanted: dict[st
     return None
 
 
-def _run(request: HttpRequest, trace: Trace, inputs: dict[str, Any], options: RunOptions) -> runs.RunResult:
-    assert trace.program is not None
+def _run(
+    request: HttpRequest, trace: Trace, program: str, inputs: dict[str, Any], options: RunOptions
+) -> runs.RunResult:
     identity = Identity(user=request.user)
     async_to_sync(spend)(identity, request.META.get("REMOTE_ADDR", ""))
     caller = Caller(owner=identity.name, user_id=identity.user_id, tags=(TAG,), replay_of=trace.id.hex)
-    result = runs.execute(trace.program.name, inputs, caller=caller, from_json=True, variant=options.variant)
+    result = runs.execute(program, inputs, caller=caller, from_json=True, variant=options.variant)
     if not result.trace_stored:
         messages.warning(request, _("The trace is not stored yet."))
     return result

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from django import forms
-from django.db.models import Case, Value, When
+from django.db.models import Case, QuerySet, Value, When
 from django.http import HttpRequest
 
 from dspyserve.access.identity import Identity
@@ -100,7 +100,9 @@ class Opinion:
         return visible(self.feedback.name)
 
 
-def context(request: HttpRequest, trace: Trace, outputs: Any, form: ReviewForm | None = None) -> dict[str, Any]:
+def context(
+    model_admin: Any, request: HttpRequest, trace: Trace, outputs: Any, form: ReviewForm | None = None
+) -> dict[str, Any]:
     """What the panel shows; `outputs` are those of the run, and `form` what was sent and could not be stored."""
     panel = opinions_context(request, trace)
     rights, shown = panel["rights"], panel["opinions"]
@@ -109,8 +111,7 @@ def context(request: HttpRequest, trace: Trace, outputs: Any, form: ReviewForm |
         "form": form or _form(request, trace, outputs, rights, shown),
         "names": sorted({*SUGGESTED_NAMES, *(opinion.feedback.name for opinion in shown)} - {THUMBS}),
         "may_correct": rights.read,
-        "history": address(request, "history", trace.pk),
-        "queue": queue.links(request, trace),
+        "queue": queue.links(model_admin, request, trace),
     }
 
 
@@ -133,6 +134,11 @@ def opinions_context(request: HttpRequest, trace: Trace) -> dict[str, Any]:
     }
 
 
+def opinions_for(user: Any) -> QuerySet[Feedback]:
+    """The feedback that `user` may see: their own, and that of others with the permission to view feedback."""
+    return Feedback.objects.all() if Rights.of(user).view else Feedback.objects.filter(author=Identity(user=user).name)
+
+
 def schema_of(trace: Trace, rights: Rights) -> Mapping[str, Any] | None:
     """The schema of what the trace's outputs should be; None where they may or can not be corrected."""
     if not rights.read:
@@ -151,9 +157,7 @@ def span_of(request: HttpRequest) -> str:
 
 def _opinions(request: HttpRequest, trace: Trace, rights: Rights) -> list[Opinion]:
     me = Identity(user=request.user).name
-    feedback = Feedback.objects.filter(trace=trace).select_related("user", "api_key")
-    if not rights.view:
-        feedback = feedback.filter(author=me)
+    feedback = opinions_for(request.user).filter(trace=trace).select_related("user", "api_key")
     # The reader's own come first, so that no limit hides them.
     ordered = feedback.order_by(Case(When(author=me, then=Value(0)), default=Value(1)), "created_at", "pk")
     return [

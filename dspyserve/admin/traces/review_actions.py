@@ -40,12 +40,12 @@ def answer(model_admin: Any, request: HttpRequest, object_id: str) -> HttpRespon
         query = kept(request, span=review.span_of(request))
         return HttpResponseRedirect(address(request, "change", object_id, query=query))
     trace = model_admin.get_object(request, unquote(object_id))
+    if not model_admin.has_view_permission(request, trace):
+        raise PermissionDenied
     if trace is None:
         return model_admin._get_obj_does_not_exist_redirect(  # type: ignore[no-any-return]
             request, model_admin.opts, object_id
         )
-    if not model_admin.has_view_permission(request, trace):
-        raise PermissionDenied
     sent = _Sent(model_admin, request, trace)
     if "delete" in request.POST:
         return sent.withdraw(request.POST["delete"])
@@ -144,7 +144,7 @@ class _Sent:
         return HttpResponseRedirect(f"{address(self.request, 'change', self.trace.pk, query=query)}#review")
 
     def _page(self, form: ReviewForm) -> HttpResponse:
-        panel = review.context(self.request, self.trace, form.outputs, form)
+        panel = review.context(self.model_admin, self.request, self.trace, form.outputs, form)
         return self.model_admin.change_view(  # type: ignore[no-any-return]
             self.request, str(self.trace.pk), extra_context={"review": panel}
         )

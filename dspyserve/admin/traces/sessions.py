@@ -14,6 +14,7 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from dspyserve.access.permissions import VIEW_PAYLOAD
 from dspyserve.admin import wording
@@ -30,7 +31,7 @@ PAGE: Final = 25
 MEDIA: Final = forms.Media(css={"all": ["dspyserve/admin/session.css"]})
 TOTALS_CAP: Final = 10_000
 """Totals are those of so many traces at most, and the page says so."""
-_NOBODY: Final = "There is no trace of this session."
+_NOBODY: Final = gettext_lazy("There is no trace of this session.")
 MAX_TEXT: Final = 8_000
 """Characters of one field of a turn; its trace has all of it."""
 
@@ -85,7 +86,7 @@ def show(model_admin: Any, request: HttpRequest, session_id: str) -> HttpRespons
     if "\x00" in session_id:
         # Databases either cannot hold it or cannot be asked for it.
         raise Http404(_NOBODY)
-    traces = of_session(session_id)
+    traces = of_session(model_admin.get_queryset(request), session_id)
     found = _page(traces, request)
     totals = _totals(traces)
     if not totals["count"]:
@@ -105,10 +106,10 @@ def show(model_admin: Any, request: HttpRequest, session_id: str) -> HttpRespons
     return TemplateResponse(request, "admin/dspyserve/trace/session.html", context)
 
 
-def of_session(session_id: str) -> QuerySet[Trace]:
-    """All traces of a session."""
+def of_session(traces: QuerySet[Trace], session_id: str) -> QuerySet[Trace]:
+    """Those of `traces` that belong to a session."""
     # The empty one is ruled out in so many words, because the index leaves it out.
-    return Trace.objects.filter(session_id=session_id).exclude(session_id="").select_related("user", "api_key")
+    return traces.filter(session_id=session_id).exclude(session_id="").select_related("user", "api_key")
 
 
 def traces_of_user(request: HttpRequest, user_id: Any) -> str:

@@ -12,6 +12,7 @@ from django.urls import URLPattern, path, reverse
 
 from dspyserve.access.permissions import VIEW_PAYLOAD
 from dspyserve.admin.traces import json_tree, payloads
+from dspyserve.admin.traces.addresses import kept
 from dspyserve.admin.traces.raw import as_text
 from dspyserve.admin.traces.span import detail
 from dspyserve.models import Span, Trace
@@ -45,7 +46,7 @@ class SpanViews:
         span = self._span(request, trace_id, span_id)
         may_read = request.user.has_perm(VIEW_PAYLOAD)
         payload = payloads.read(span).get(span.pk, payloads.Payload()) if may_read else None
-        shown = {"detail": detail(span, payload), "may_read": may_read, **addresses(self._admin, span)}
+        shown = {"detail": detail(span, payload), "may_read": may_read, **addresses(self._admin, request, span)}
         return render(request, "admin/dspyserve/trace/span.html", shown)
 
     def value(self, request: HttpRequest, trace_id: UUID, span_id: str) -> HttpResponse:
@@ -54,7 +55,9 @@ class SpanViews:
         node = value_node(span, request.GET)
         if node is None:
             raise Http404
-        return render(request, "admin/dspyserve/trace/value.html", {"node": node, **addresses(self._admin, span)})
+        return render(
+            request, "admin/dspyserve/trace/value.html", {"node": node, **addresses(self._admin, request, span)}
+        )
 
     def raw(self, request: HttpRequest, trace_id: UUID, span_id: str) -> HttpResponse:
         """A value as text, all of it; a browser shows it and never takes it for anything else."""
@@ -73,20 +76,26 @@ class SpanViews:
         return response
 
     def _span(self, request: HttpRequest, trace_id: UUID, span_id: str, *, payload: bool = False) -> Span:
-        span = Span.objects.select_related("trace").filter(trace_id=trace_id, span_id=span_id).first()
-        if span is None:
-            raise Http404
-        if not self._admin.has_view_permission(request, span.trace):
+        traces = self._admin.get_queryset(request).filter(pk=trace_id)
+        spans = Span.objects.select_related("trace").filter(trace__in=traces.values("pk"), span_id=span_id)
+        span = spans.first()
+        if not self._admin.has_view_permission(request, span.trace if span is not None else None):
             raise PermissionDenied
         if payload and not request.user.has_perm(VIEW_PAYLOAD):
             raise PermissionDenied
+        if span is None:
+            raise Http404
         return span
 
 
-def addresses(model_admin: ModelAdmin[Trace], span: Span) -> dict[str, str]:
+def addresses(model_admin: ModelAdmin[Trace], request: HttpRequest, span: Span) -> dict[str, str]:
     """What the templates of a span need to link to it: its own address, and its place in that of the page."""
     name = f"{model_admin.admin_site.name}:{_NAME}"
-    return {"span_url": reverse(name, args=[span.trace_id, span.span_id]), "span_id": span.span_id}
+    return {
+        "span_url": reverse(name, args=[span.trace_id, span.span_id]),
+        "span_id": span.span_id,
+        "span_query": kept(request, span=span.span_id),
+    }
 
 
 def value_node(span: Span, asked: Any, payload: payloads.Payload | None = None) -> json_tree.Node | None:

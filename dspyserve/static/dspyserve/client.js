@@ -41,11 +41,13 @@ export class Client {
    * @param {object} [options]
    * @param {string} [options.api] the address of the API
    * @param {string} [options.sockets] the address of the sockets; by default `/ws/programs` at the API's host
-   * @param {string} [options.key] an API key; without one, the session of the page
+   * @param {string} [options.key] an API key; without one, the session of the page. Browsers send none over a socket
    * @param {string|function(): string} [options.csrfToken] by default that of the cookie `csrftoken`
    * @param {number} [options.retries] how often in a row a broken stream is tried again
    * @param {number} [options.retryDelay] milliseconds before the second try; each further one waits twice as long
    * @param {number} [options.silence] milliseconds without a sign of life after which a connection counts as broken
+   * @param {number} [options.perSocket] how many streams share a socket, at most the server's `WEBSOCKET_MAX_RUNS`
+   * @param {function} [options.WebSocket] what opens sockets; one of your own may send the key
    */
   constructor({
     api = "/api",
@@ -55,14 +57,15 @@ export class Client {
     retries = 8,
     retryDelay = 250,
     silence = 45_000,
+    perSocket = 8,
     fetch = globalThis.fetch.bind(globalThis),
     WebSocket = globalThis.WebSocket,
   } = {}) {
     this.api = String(api).replace(/\/$/, "");
     this.sockets = sockets ?? socketAddress(this.api);
-    Object.assign(this, { key, csrfToken, retries, retryDelay, silence, WebSocket });
+    Object.assign(this, { key, csrfToken, retries, retryDelay, silence, perSocket, WebSocket });
     this._fetch = fetch;
-    this._open = new Map();
+    this._open = new Set();
   }
 
   /** The programs that you may run: `[{name, title, description}]`. */
@@ -118,7 +121,7 @@ export class Client {
 
   /** Close the sockets. Streams that are not over go on by themselves, as `onDisconnect` says. */
   close() {
-    for (const socket of this._open.values()) socket.close();
+    for (const socket of this._open) socket.close();
   }
 
   async _json(method, path, options) {
@@ -142,12 +145,12 @@ export class Client {
     return token ? { "X-CSRFToken": token } : {};
   }
 
+  /** A socket to `program` that has room for one stream more. */
   _socket(program) {
-    let socket = this._open.get(program);
-    if (!socket) {
-      socket = new Socket(this, `${this.sockets}/${encodeURIComponent(program)}`, () => this._open.delete(program));
-      this._open.set(program, socket);
-    }
+    const address = `${this.sockets}/${encodeURIComponent(program)}`;
+    for (const socket of this._open) if (socket.address === address && socket.size < this.perSocket) return socket;
+    const socket = new Socket(this, address, () => this._open.delete(socket));
+    this._open.add(socket);
     return socket;
   }
 }
@@ -160,6 +163,7 @@ export class Client {
  */
 export class Stream {
   constructor(client, transport, program, { inputs, options = {}, traceId = null, after = 0, token = null, signal }) {
+    if (transport === "websocket") checkSocket(client, program);
     this.program = program;
     this.traceId = traceId;
     this.lastSeq = after;
@@ -174,11 +178,13 @@ export class Stream {
     this._events = [];
     this._waiting = [];
     this._failure = null;
+    this._begun = new Promise((resolve) => (this._begin = resolve));
     this._left = new AbortController();
     this._transport = transport === "websocket" ? new OverSocket(client, this) : new OverEvents(client, this);
     /** The terminal `run_end`, with `outputs`; rejected where the execution failed or was stopped. */
     this.result = new Promise((resolve, reject) => Object.assign(this, { _resolve: resolve, _reject: reject }));
     this.result.catch(() => {});
+    if (traceId !== null) this._begin();
     if (signal?.aborted) this.close();
     signal?.addEventListener("abort", () => this.close(), { once: true });
     this._pump();
@@ -192,11 +198,12 @@ export class Stream {
     return found.length ? found.at(-1).text : "";
   }
 
-  /** Stop the execution. The stream goes on to its terminal event. */
+  /** Stop the execution. The stream goes on to its terminal event; one that has not begun is over at once. */
   async cancel() {
-    if (this.isOver) return;
-    if (this.traceId === null) this.close();
-    else await this._transport.cancel();
+    if (!this._mayResume && this._read === 0) this.close();
+    // Leaving would not stop it: it is stopped as soon as it is known.
+    await this._begun;
+    if (!this.isOver) await this._transport.cancel();
   }
 
   /** Leave. What becomes of the execution, `onDisconnect` said. */
@@ -255,6 +262,7 @@ export class Stream {
     }
     this.traceId ??= event.trace_id ?? null;
     if (event.type === "run_start") this.resumeToken = event.resume_token ?? this.resumeToken;
+    this._begin();
     this._collect(event);
     this._events.push(event);
     if (TERMINAL.has(event.type)) this._conclude(event);
@@ -280,6 +288,7 @@ export class Stream {
 
   _end(error) {
     this.isOver = true;
+    this._begin();
     this._failure = error;
     this._reject(error);
     this._wake();
@@ -363,6 +372,8 @@ class OverSocket {
     const ended = socket.attach(this._id, (message) => this._take(message));
     try {
       await Promise.race([socket.opened, ended]);
+      // Closed before it began.
+      if (stream.isOver) return;
       socket.send(stream.traceId === null ? this._run() : this._resume());
       await ended;
     } finally {
@@ -376,8 +387,7 @@ class OverSocket {
   }
 
   close() {
-    // A socket has no way to leave one execution alone: where others share it, this one is stopped or goes on unread.
-    if (this._stream._options.on_disconnect !== "continue") this._socket?.send({ type: "cancel", id: this._id });
+    this._socket?.send({ type: "leave", id: this._id });
     this._socket?.detach(this._id);
   }
 
@@ -401,17 +411,19 @@ class OverSocket {
 /** One socket to one program. */
 class Socket {
   constructor(client, address, closed) {
+    this.address = address;
     this._readers = new Map();
+    this._closed = closed;
     this._socket = new client.WebSocket(address, SUBPROTOCOL);
-    this._watchdog = new Watchdog(client.silence, () => this.close());
+    this._watchdog = new Watchdog(client.silence, () => this.close("Nothing was heard of it."));
     this.opened = new Promise((resolve) => (this._socket.onopen = resolve));
     this._socket.onmessage = ({ data }) => this._take(JSON.parse(data));
-    this._socket.onclose = ({ code, reason }) => {
-      this._watchdog.stop();
-      closed();
-      for (const { fail } of this._readers.values()) fail(closeError(code, reason));
-      this._readers.clear();
-    };
+    this._socket.onclose = ({ code, reason }) => this._end(closeError(code, reason));
+  }
+
+  /** How many streams read here. */
+  get size() {
+    return this._readers.size;
   }
 
   /** Hand the messages of `id` to `take`; settled when `take` says that nothing more comes, or the socket closes. */
@@ -433,8 +445,18 @@ class Socket {
     return isOpen;
   }
 
-  close() {
+  /** Close it, and wait for nobody to answer that: where the server is gone, that takes a while. */
+  close(why = "It was closed.") {
     this._socket.close();
+    this._end(new ConnectionError(why));
+  }
+
+  _end(error) {
+    this._socket.onmessage = null;
+    this._watchdog.stop();
+    this._closed();
+    for (const { fail } of this._readers.values()) fail(error);
+    this._readers.clear();
   }
 
   _take(message) {
@@ -446,6 +468,14 @@ class Socket {
     } catch (error) {
       reader.fail(error);
     }
+  }
+}
+
+/** Programs have a socket each, and browsers send no key over one: what would be run as somebody else is not. */
+function checkSocket({ key, WebSocket }, program) {
+  if (!program) throw new TypeError("A socket needs the name of the program.");
+  if (key && WebSocket === globalThis.WebSocket) {
+    throw new TypeError("A WebSocket sends no key: use SSE, or a WebSocket of your own that does.");
   }
 }
 

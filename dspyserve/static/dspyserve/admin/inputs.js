@@ -77,12 +77,29 @@ function readWidget(widget, words) {
   if (kind === "number" && widget.validity.badInput) return { fault: words.noNumber };
   if (blank === "out" && widget.value.trim() === "") return {};
   if (kind === "text") return { value: widget.value };
-  if (kind === "number") return { value: Number(widget.value) };
+  if (kind === "number") return isKept(widget.value) ? { value: Number(widget.value) } : { fault: words.inexact };
   try {
-    return { value: JSON.parse(widget.value) };
+    const { value, isExact } = parsed(widget.value);
+    return isExact ? { value } : { fault: words.inexact };
   } catch {
     return text === "taken" ? { value: widget.value } : { fault: words.noJson };
   }
+}
+
+/** What `text` is as JSON, and whether all of its numbers are kept. Browsers that tell no `source` keep what they can. */
+function parsed(text) {
+  let isExact = true;
+  const value = JSON.parse(text, (key, item, context) => {
+    if (typeof item === "number" && !isKept(context?.source ?? item)) isExact = false;
+    return item;
+  });
+  return { value, isExact };
+}
+
+/** Whether a number is the same in JavaScript: of a long id as a whole number, the last digits would become others. */
+function isKept(text) {
+  const number = Number(text);
+  return Number.isFinite(number) && (!/^-?\d+$/.test(text) || BigInt(text) === BigInt(number));
 }
 
 function pointerOf(widget) {

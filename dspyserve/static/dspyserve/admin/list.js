@@ -69,6 +69,8 @@ function choosing(form) {
     show();
   });
   form.addEventListener("change", show);
+  // Browsers tick again what was ticked, after this script has run, when somebody comes back.
+  addEventListener("pageshow", show);
   show();
 }
 

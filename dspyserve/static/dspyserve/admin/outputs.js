@@ -39,8 +39,11 @@ export class Outputs {
   _append(box, event) {
     // Of several steps with a field of this name, the one that streams last is the one that counts.
     if (box.span !== event.span_id) this._set(box, "", event.span_id);
+    // Follow what streams, unless somebody has scrolled up to read.
+    const { pre } = box;
+    const follows = pre.scrollHeight - pre.scrollTop - pre.clientHeight < 8;
     box.text.appendData(event.delta);
-    box.pre.scrollTop = box.pre.scrollHeight;
+    if (follows) pre.scrollTop = pre.scrollHeight;
   }
 
   _set(box, text, span = null) {

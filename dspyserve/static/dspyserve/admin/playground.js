@@ -144,10 +144,11 @@ class Playground {
     this._fact("elapsed", duration(performance.now() - this.began));
     this._say(text, kind);
     this._link(traceId);
-    this.find("message").textContent = isStored ? "" : this.words.notStored;
+    this.find("message").textContent = isStored || !this.addresses.trace ? "" : this.words.notStored;
   }
 
   _link(traceId) {
+    if (!this.addresses.trace) return;
     const link = this.find("trace-link");
     link.href = this.addresses.trace.replace(NO_TRACE, encodeURIComponent(traceId));
     const compare = this.find("compare-link");
@@ -214,7 +215,10 @@ class Copying {
       other.setAttribute("aria-pressed", String(other === button));
     }
     const text = this._show();
-    if (text === null) return;
+    if (text === null) {
+      showFaults(this.playground.form, readInputs(this.playground.form, this.playground.words).faults);
+      return;
+    }
     const { copied, notCopied } = this.playground.words;
     let isCopied = true;
     try {
@@ -229,12 +233,13 @@ class Copying {
     if (!this.language) return null;
     const { form, words, addresses } = this.playground;
     const { inputs, faults } = readInputs(form, words);
+    const place = this.section.querySelector("[data-snippet]");
+    this.section.querySelector("[data-copied]").textContent = "";
+    // Of inputs that are none, nothing is shown, rather than the call with those before.
+    place.hidden = faults.length > 0;
     if (faults.length) return null;
     const address = `${addresses.api}/programs/${encodeURIComponent(addresses.program)}`;
-    const place = this.section.querySelector("[data-snippet]");
     place.textContent = snippets[this.language](address, inputs);
-    place.hidden = false;
-    this.section.querySelector("[data-copied]").textContent = "";
     return place.textContent;
   }
 }

@@ -222,10 +222,12 @@ function prepare(root) {
 }
 
 async function copy(button) {
-  const text = await (await fetch(button.dataset.copy, { credentials: "same-origin" })).text();
-  const label = button.textContent;
+  const label = (button.dataset.label ??= button.textContent);
   try {
-    await navigator.clipboard.writeText(text);
+    const response = await fetch(button.dataset.copy, { credentials: "same-origin" });
+    // An ended session answers with the page to sign in at, which is nothing to copy.
+    if (!response.ok || response.redirected) throw new Error(String(response.status));
+    await navigator.clipboard.writeText(await response.text());
     button.textContent = "✓";
   } catch {
     // Without https there is no clipboard to write to: the text in a tab of its own, then.
@@ -306,7 +308,9 @@ const treeKeys = {
 };
 
 document.addEventListener("keydown", (event) => {
-  if (event.ctrlKey || event.metaKey || event.altKey || dialog?.open || event.defaultPrevented) return;
+  // Brackets are on AltGr on many keyboards, which Windows tells as Ctrl and Alt.
+  const isChord = (event.ctrlKey || event.altKey) && !event.getModifierState("AltGraph");
+  if (isChord || event.metaKey || dialog?.open || event.defaultPrevented) return;
   const target = event.target;
   if (target === filter) {
     if (event.key === "Escape") (clear(), filter.blur());
@@ -316,7 +320,7 @@ document.addEventListener("keydown", (event) => {
     return;
   } else {
     const act = (target.closest(".dspyserve-tree") && treeKeys[event.key]) || keys[event.key];
-    if (!act || (!tree && event.key !== "?")) return;
+    if (!act || (!rows.length && !"?[]".includes(event.key))) return;
     act();
   }
   event.preventDefault();
