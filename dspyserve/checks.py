@@ -6,7 +6,7 @@ import difflib
 import importlib.util
 from collections.abc import Iterator, Sequence
 from dataclasses import fields
-from typing import Any, get_type_hints
+from typing import Any, Final, get_type_hints
 
 from django.apps import AppConfig
 from django.core import checks
@@ -15,6 +15,26 @@ from django.db import DatabaseError
 from dspyserve.conf import KEYS, DspyserveSettings, given, parse_rate
 from dspyserve.models import Program
 from dspyserve.programs.registry import registry
+
+_POSITIVE: Final = frozenset(
+    {
+        "POOL_SIZE",
+        "MAX_CONCURRENCY",
+        "TIMEOUT",
+        "MAX_TIMEOUT",
+        "MAX_BODY",
+        "MAX_INPUT_DEPTH",
+        "SSE_KEEPALIVE",
+        "STREAM_LIMIT",
+        "WEBSOCKET_HEARTBEAT",
+        "WEBSOCKET_IDLE",
+        "WEBSOCKET_MAX_RUNS",
+        "LM_CONNECTIONS",
+        "BATCH_SIZE",
+        "TRACE_BATCH",
+    }
+)
+"""Keys whose zero turns nothing off: programs would wait for a thread for ever, heartbeats would flood sockets."""
 
 
 @checks.register("dspyserve")
@@ -74,8 +94,12 @@ def _wrong_types() -> Iterator[checks.CheckMessage]:
     hints = get_type_hints(DspyserveSettings)
     for field in fields(DspyserveSettings):
         key = field.name.upper()
-        if key in given() and (wanted := _fault(given()[key], hints[field.name])):
+        if key not in given():
+            continue
+        if wanted := _fault(given()[key], hints[field.name]):
             yield checks.Error(f"DSPYSERVE[{key!r}] must be {wanted}.", id="dspyserve.E002")
+        elif key in _POSITIVE and not given()[key]:
+            yield checks.Error(f"DSPYSERVE[{key!r}] must be above 0.", id="dspyserve.E002")
 
 
 def _wrong_rates() -> Iterator[checks.CheckMessage]:

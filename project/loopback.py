@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from functools import lru_cache
 from typing import Any
 
 Scope = MutableMapping[str, Any]
@@ -12,6 +13,7 @@ Application = Callable[[Scope, Any, Any], Awaitable[None]]
 _NAMES = frozenset({"localhost", ".localhost"})
 
 
+@lru_cache(maxsize=1024)
 def is_loopback(host: str) -> bool:
     """Whether `host` can only mean this machine."""
     name = host.strip("[]")

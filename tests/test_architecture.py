@@ -39,6 +39,7 @@ FLOORS: Mapping[str, int] = {
     "encoding": 1,
     "problems": 1,
     "secret_patterns": 1,
+    "shortcuts": 1,
     "errors": 0,
     "events": 0,
     "migrations": 0,

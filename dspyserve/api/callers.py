@@ -33,7 +33,7 @@ async def identify(request: HttpRequest) -> Identity:
     Raises:
         Unauthenticated: the token is not good.
     """
-    if (known := await keys.aidentify(request.headers.get("Authorization", ""))) is not None:
+    if (known := await keys.aidentify(request.META.get("HTTP_AUTHORIZATION", ""))) is not None:
         return known
     user = await _session_user(request)
     return ANONYMOUS if user is None else Identity(user=user)
@@ -68,7 +68,8 @@ def caller(
     request: HttpRequest, identity: Identity, options: RunOptions, transport: str, *, batch_id: str = ""
 ) -> Caller:
     """What the trace remembers of the request."""
-    parent = _TRACEPARENT.fullmatch(request.headers.get("traceparent", ""))
+    given = request.META.get("HTTP_TRACEPARENT")
+    parent = _TRACEPARENT.fullmatch(given) if given else None
     return Caller(
         transport=transport,
         owner=identity.name,

@@ -20,6 +20,7 @@ from cryptography.fernet import Fernet, InvalidToken
 from django.conf import settings as django_settings
 from django.db import DatabaseError, IntegrityError, transaction
 from django.http import HttpRequest, HttpResponse
+from django.http.request import HttpHeaders
 from django.utils import timezone
 from django.utils.crypto import salted_hmac
 
@@ -33,6 +34,7 @@ from dspyserve.problems import as_request_error
 logger = logging.getLogger(__name__)
 
 HEADER: Final = "Idempotency-Key"
+_META: Final = HttpHeaders.to_wsgi_name(HEADER)
 REPLAYED: Final = "Idempotent-Replayed"
 KEEP: Final = datetime.timedelta(hours=24)
 LEASE: Final = datetime.timedelta(seconds=60)
@@ -85,7 +87,7 @@ async def begin(request: HttpRequest, identity: Identity, *, variant: str = "") 
 
     `variant` tells answers of different forms to equal bodies apart.
     """
-    key = request.headers.get(HEADER)
+    key = request.META.get(_META)
     if key is None:
         return None
     if not _KEY.fullmatch(key):

@@ -41,8 +41,8 @@ def request_id(request: HttpRequest) -> str:
     """The caller's `X-Request-ID` where it is harmless, else one of ours; the same throughout a request."""
     known: str | None = getattr(request, "_dspyserve_request_id", None)
     if known is None:
-        given = request.headers.get("X-Request-ID", "")
-        known = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+        given = request.META.get("HTTP_X_REQUEST_ID", "")
+        known = given if given and _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
         request._dspyserve_request_id = known  # type: ignore[attr-defined]
     return known
 

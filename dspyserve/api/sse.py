@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from functools import partial
 
 from django.http import StreamingHttpResponse
 
@@ -24,9 +25,10 @@ _SOON = 0.05
 class EventSource:
     """The frames of the response, with comments in between while nothing happens."""
 
-    def __init__(self, stream: RunStream, *, payloads: bool) -> None:
+    def __init__(self, stream: RunStream, frame: Callable[[Event], bytes]) -> None:
+        """`frame` is what goes out for an event, maybe nothing."""
         self._stream = stream
-        self._payloads = payloads
+        self._frame = frame
         self._interval = settings().sse_keepalive
         self._sent_at = time.monotonic()
         self._waiting: asyncio.Future[None] | None = None
@@ -39,7 +41,7 @@ class EventSource:
         if self._timer is None:
             # One for the stream, not one for each event; not before somebody reads, who will close this.
             self._timer = asyncio.get_running_loop().call_later(self._interval, self._look)
-        while not (events := await self._stream.ready()):
+        while not (frames := b"".join([self._frame(event) for event in await self._stream.ready()])):
             self._waiting = self._stream.more()
             await self._waiting
             self._waiting = None
@@ -47,7 +49,7 @@ class EventSource:
                 self._sent_at = time.monotonic()
                 return KEEPALIVE
         self._sent_at = time.monotonic()
-        return b"".join([encode_event(event, payloads=self._payloads) for event in events])
+        return frames
 
     def close(self) -> None:
         """The response is over: whoever read it is gone, or has the terminal event."""
@@ -78,7 +80,7 @@ def _failed(error: RequestError) -> bytes:
 
 def sse_response(stream: RunStream, *, payloads: bool) -> StreamingHttpResponse:
     """The response that streams `stream`, unbuffered on its way."""
-    source = EventSource(stream, payloads=payloads)
+    source = EventSource(stream, partial(encode_event, payloads=payloads))
     body = StreamedBody(source, _failed, source.close)
     response = unbuffered(body, "text/event-stream")
     response["X-Trace-Id"] = stream.trace_id

@@ -109,7 +109,10 @@ async def feedback(request: HttpRequest, trace_id: str) -> HttpResponse:
     await check_may(identity, Right.GIVE_FEEDBACK)
     trace = await sync_to_async(_trace)(identity, trace_id)
     opinion, is_new = await agive_feedback(identity, trace, read_object(request))
-    return json_response(feedback_document(opinion), trace_id=trace.id.hex, status=201 if is_new else 200)
+    # What the caller has just said is no secret from it.
+    return json_response(
+        feedback_document(opinion, payloads=True), trace_id=trace.id.hex, status=201 if is_new else 200
+    )
 
 
 def _trace(identity: Identity, trace_id: str) -> Trace:
@@ -127,7 +130,7 @@ def _whole(identity: Identity, trace_id: str, *, payloads: bool) -> dict[str, An
     return {
         **trace_document(trace, payloads=payloads),
         "spans": [span_document(span) for span in spans],
-        "feedback": [feedback_document(opinion) for opinion in opinions],
+        "feedback": [feedback_document(opinion, payloads=payloads) for opinion in opinions],
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -35,6 +36,20 @@ def save(row: Model, values: Mapping[str, Any]) -> str:
 def given(options: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
     """The options that were given, by the names of the columns: `names` maps options to columns."""
     return {column: options[option] for option, column in names.items() if options.get(option) is not None}
+
+
+def seconds(text: str) -> float:
+    """The argument of a time limit.
+
+    Raises:
+        CommandError: it is no number, or one that never ends.
+    """
+    try:
+        if math.isfinite(number := float(text)):
+            return number
+    except ValueError:
+        pass
+    raise CommandError(f"{text!r} is no number of seconds")
 
 
 def _one_line(error: ValidationError) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from fnmatch import fnmatchcase
 from typing import Any
 from urllib.parse import urlsplit
@@ -133,4 +134,15 @@ def _parameters_fault(parameters: Any) -> str | None:
         return str(_("A JSON object is needed."))
     if secret := sorted({*(SECRET_PARAMETERS & parameters.keys()), *secrets_in(parameters)}):
         return str(_("Not allowed here: %(names)s.") % {"names": ", ".join(secret)})
+    if not _is_storable(parameters):
+        return str(_("It holds numbers or characters that cannot be stored."))
     return None
+
+
+def _is_storable(parameters: dict[str, Any]) -> bool:
+    try:
+        text = json.dumps(parameters, allow_nan=False, ensure_ascii=False)
+        text.encode()
+    except ValueError:
+        return False
+    return "\\u0000" not in text

@@ -89,7 +89,10 @@ def _metadata(value: Any) -> str | None:
     if not isinstance(value, dict):
         return "An object is needed."
     limit = settings().max_metadata
-    return None if len(encode(value)) <= limit else f"At most {limit} bytes of JSON."
+    try:
+        return None if len(encode(value)) <= limit else f"At most {limit} bytes of JSON."
+    except RecursionError:
+        return "It nests too deep."
 
 
 def _on_disconnect(value: Any) -> str | None:

@@ -70,8 +70,7 @@ class ProgramSchema:
         """
         if not isinstance(inputs, Mapping):
             raise InvalidInput([Fault("/inputs", "An object of input fields is needed.")])
-        if faults := list(_unsafe(inputs, "/inputs", 1)):
-            raise InvalidInput(faults[:MAX_FAULTS])
+        _refuse_unsafe(inputs, "/inputs")
         model = _validated(self._model, inputs, "/inputs", from_json=from_json)
         values = {field.name: getattr(model, attribute) for attribute, field in _numbered(self.inputs)}
         if self._has_media and (faults := [Fault(*fault) for fault in dspy_types.media_faults(values, "/inputs")]):
@@ -86,8 +85,7 @@ class ProgramSchema:
         """
         if not isinstance(outputs, Mapping):
             raise InvalidInput([Fault(pointer, "An object of output fields is needed.")])
-        if faults := list(_unsafe(outputs, pointer, 1)):
-            raise InvalidInput(faults[:MAX_FAULTS])
+        _refuse_unsafe(outputs, pointer)
         fields = [replace(field, default=None) for field in self.outputs]
         model = _model("Outputs", fields, extra="forbid" if fields else "allow")
         _validated(model, outputs, pointer, from_json=True)
@@ -201,6 +199,27 @@ def _json_schema(model: type[pydantic.BaseModel], mode: Any) -> dict[str, Any]:
     return model.model_json_schema(by_alias=True, schema_generator=_Schema, mode=mode)
 
 
+def _refuse_unsafe(given: Mapping[str, Any], pointer: str) -> None:
+    # Where the faults are is only asked where there are any.
+    if not _is_safe(given, settings().max_input_depth):
+        raise InvalidInput(list(_unsafe(given, pointer, 1))[:MAX_FAULTS])
+
+
+def _is_safe(value: Any, levels: int) -> bool:
+    """Whether `_unsafe` finds nothing in `value`, which may nest `levels` deep."""
+    if isinstance(value, str):
+        return _unsafe_text(value) is None
+    if isinstance(value, dict):
+        return levels > 0 and all(
+            _unsafe_text(str(key)) is None and _is_safe(item, levels - 1) for key, item in value.items()
+        )
+    if isinstance(value, list | tuple):
+        return levels > 0 and all(_is_safe(item, levels - 1) for item in value)
+    if isinstance(value, Mapping):
+        return _is_safe(dict(value), levels)
+    return True
+
+
 def _unsafe(value: Any, pointer: str, depth: int) -> Iterator[Fault]:
     if isinstance(value, str):
         if fault := _unsafe_text(value):
@@ -219,6 +238,8 @@ def _unsafe(value: Any, pointer: str, depth: int) -> Iterator[Fault]:
 def _unsafe_text(text: str) -> str | None:
     if CUSTOM_TYPE_START_IDENTIFIER in text:
         return "Contains the marker of a DSPy custom type, which would be read as content of another type."
+    if text.isascii():
+        return None
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:

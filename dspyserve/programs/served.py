@@ -17,6 +17,7 @@ from dspyserve.programs.parts import language_models
 from dspyserve.programs.registry import Registration, registry
 from dspyserve.programs.schema import ProgramSchema, program_schema
 from dspyserve.programs.state import load_state, signature_hash
+from dspyserve.shortcuts.prompts import remember_system_messages
 
 logger = logging.getLogger(__name__)
 
@@ -97,7 +98,7 @@ def build_served_program(
         template=template,
         lm=lm,
         pinned=tuple(language_models(template)),
-        adapter=_ADAPTERS[row.adapter](),
+        adapter=remember_system_messages(_ADAPTERS[row.adapter]()),
         mode=execution_mode(template, row.execution),
         schema=_schema(row, template, registration),
     )

@@ -21,9 +21,9 @@ from pydantic_core import to_jsonable_python
 from dspyserve.programs import dspy_types
 
 MAX_DEPTH: Final = 64
-"""Deeper values come out as their type's name; beyond it a cyclic value would never end."""
+"""Deeper values come out as their type's name."""
 
-_ATOMS: Final = (str, int, bool, type(None))
+_ATOMS: Final = frozenset({str, int, bool, type(None)})
 
 
 def outputs_of(result: Any) -> dict[str, Any]:
@@ -35,35 +35,46 @@ def outputs_of(result: Any) -> dict[str, Any]:
     return {"output": to_json(result)}
 
 
-def to_json(value: Any, depth: int = 0) -> Any:
+def to_json(value: Any, depth: int = 0, above: tuple[int, ...] = ()) -> Any:
     """A new structure of dicts, lists, strings, numbers, booleans and None that says what `value` says.
 
-    NaN and infinities, which JSON lacks, become strings. An object of an unknown class becomes its `str`.
+    NaN and infinities, which JSON lacks, become strings. An object of an unknown class becomes its `str`, and a value
+    within itself its type's name: a tree whose nodes know their parents would have paths without number. `above` are
+    the ids of the values that hold this one.
     """
-    if type(value) in _ATOMS:
+    kind = type(value)
+    if kind in _ATOMS:
         return value
-    if type(value) is float:
+    if kind is float:
         return value if math.isfinite(value) else str(value)
-    if depth > MAX_DEPTH:
-        return f"<{type(value).__name__}>"
+    if depth > MAX_DEPTH or id(value) in above:
+        return f"<{kind.__name__}>"
+    above = (*above, id(value))
+    # What there is most of, before the questions that take time.
+    if kind is dict:
+        return {key if type(key) is str else _key(key): to_json(item, depth + 1, above) for key, item in value.items()}
+    if kind is list:
+        return [to_json(item, depth + 1, above) for item in value]
+    if kind is dspy.Prediction:
+        return {str(name): to_json(item, depth + 1, above) for name, item in value.items()}
     if isinstance(value, Mapping):
-        return {_key(key): to_json(item, depth + 1) for key, item in value.items()}
+        return {_key(key): to_json(item, depth + 1, above) for key, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset | deque):
-        return [to_json(item, depth + 1) for item in _ordered(value)]
-    return _object_to_json(value, depth)
+        return [to_json(item, depth + 1, above) for item in _ordered(value)]
+    return _object_to_json(value, depth, above)
 
 
-def _object_to_json(value: Any, depth: int) -> Any:
+def _object_to_json(value: Any, depth: int, above: tuple[int, ...]) -> Any:
     if isinstance(value, enum.Enum):
-        return to_json(value.value, depth + 1)
+        return to_json(value.value, depth + 1, above)
     if isinstance(value, dspy.Example):
-        return {str(name): to_json(item, depth + 1) for name, item in value.items()}
+        return {str(name): to_json(item, depth + 1, above) for name, item in value.items()}
     if isinstance(value, dspy.Tool):
-        return {"name": value.name, "desc": value.desc, "args": to_json(value.args, depth + 1)}
+        return {"name": value.name, "desc": value.desc, "args": to_json(value.args, depth + 1, above)}
     if isinstance(value, pydantic.BaseModel):
-        return to_json(dspy_types.plain(value), depth + 1)
+        return to_json(dspy_types.plain(value), depth + 1, above)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {part.name: to_json(getattr(value, part.name), depth + 1) for part in dataclasses.fields(value)}
+        return {part.name: to_json(getattr(value, part.name), depth + 1, above) for part in dataclasses.fields(value)}
     return _scalar_to_json(value)
 
 

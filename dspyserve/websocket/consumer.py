@@ -22,7 +22,17 @@ from dspyserve.programs.options import REPLAY_NAMES, STREAM_NAMES, run_options
 from dspyserve.programs.variant import OWN
 from dspyserve.websocket import messages
 from dspyserve.websocket.callers import authorise, authorise_replay
-from dspyserve.websocket.messages import SUBPROTOCOL, Cancel, CloseCode, Message, Ping, ProtocolError, Resume, Run
+from dspyserve.websocket.messages import (
+    SUBPROTOCOL,
+    Cancel,
+    CloseCode,
+    Leave,
+    Message,
+    Ping,
+    ProtocolError,
+    Resume,
+    Run,
+)
 from dspyserve.websocket.origin import is_allowed_origin
 
 logger = logging.getLogger(__name__)
@@ -39,6 +49,7 @@ class ProgramConsumer(AsyncConsumer):  # type: ignore[misc]
     def __init__(self) -> None:
         self._runs: dict[str, asyncio.Task[None]] = {}
         self._streams: dict[str, runs.RunStream] = {}
+        self._cancelled: set[str] = set()
         self._idle: asyncio.TimerHandle | None = None
         self._beating: asyncio.Task[None] | None = None
         self._closing: asyncio.Task[None] | None = None
@@ -74,6 +85,10 @@ class ProgramConsumer(AsyncConsumer):  # type: ignore[misc]
         except ProtocolError as error:
             await self._close(error)
             return
+        except Exception:
+            logger.exception("A socket could not be opened")
+            await self._close(ProtocolError(CloseCode.INTERNAL, "An internal error occurred."))
+            return
         loop = asyncio.get_running_loop()
         self._sent_at = loop.time()
         self._idle = loop.call_later(settings().websocket_idle, self._on_idle)
@@ -107,8 +122,10 @@ class ProgramConsumer(AsyncConsumer):  # type: ignore[misc]
             case Ping():
                 await self._send_text(messages.PONG)
             case Cancel(run_id):
-                if (stream := self._streams.get(run_id)) is not None:
-                    stream.cancel()
+                self._cancel(run_id)
+            case Leave(run_id):
+                if (task := self._runs.get(run_id)) is not None:
+                    task.cancel()
             case Run(run_id) | Resume(run_id):
                 if run_id in self._runs:
                     raise ProtocolError(CloseCode.DUPLICATE_ID, "An execution of this id is under way.")
@@ -117,6 +134,13 @@ class ProgramConsumer(AsyncConsumer):  # type: ignore[misc]
                 task = asyncio.get_running_loop().create_task(self._run(message))
                 self._runs[run_id] = task
                 task.add_done_callback(lambda _: self._forget(run_id))
+
+    def _cancel(self, run_id: str) -> None:
+        if (stream := self._streams.get(run_id)) is not None:
+            stream.cancel()
+        elif run_id in self._runs:
+            # It is being started, or found: then it is stopped as soon as that is done.
+            self._cancelled.add(run_id)
 
     async def _run(self, message: Run | Resume) -> None:
         try:
@@ -127,6 +151,8 @@ class ProgramConsumer(AsyncConsumer):  # type: ignore[misc]
             await self._send_text(messages.error(as_request_error(error), message.id))
             return
         self._streams[message.id] = stream
+        if message.id in self._cancelled:
+            stream.cancel()
         try:
             async for event in stream:
                 await self._send_text(messages.event(message.id, event, payloads=self._payloads))
@@ -209,6 +235,7 @@ class ProgramConsumer(AsyncConsumer):  # type: ignore[misc]
     def _forget(self, run_id: str) -> None:
         self._runs.pop(run_id, None)
         self._streams.pop(run_id, None)
+        self._cancelled.discard(run_id)
 
     def _leave(self) -> None:
         """Nobody reads here any more: every execution goes the way that was asked for."""

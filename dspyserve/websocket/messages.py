@@ -19,7 +19,7 @@ _RESUME_KEYS: Final = {"type", "trace_id", "after", "id", "token"}
 
 
 class CloseCode(IntEnum):
-    """Why the server closes a socket."""
+    """Why the server closes a socket. Not 1011 for what is internal: Daphne refuses to send it."""
 
     MALFORMED = 4400
     UNAUTHENTICATED = 4401
@@ -29,7 +29,7 @@ class CloseCode(IntEnum):
     DUPLICATE_ID = 4409
     TOO_LARGE = 4413
     TOO_MANY_RUNS = 4429
-    INTERNAL = 1011
+    INTERNAL = 4500
 
 
 class ProtocolError(Exception):
@@ -58,6 +58,13 @@ class Cancel:
 
 
 @dataclass(frozen=True, slots=True)
+class Leave:
+    """Tell no more of the execution `id`, which goes on as it would if the socket closed."""
+
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
 class Resume:
     """Give the events of an execution once more, after the one of number `after`, under the id `id`."""
 
@@ -72,7 +79,7 @@ class Ping:
     """Ask for a pong."""
 
 
-Message = Run | Cancel | Resume | Ping
+Message = Run | Cancel | Leave | Resume | Ping
 
 
 def read(text: str | None) -> Message:
@@ -83,7 +90,7 @@ def read(text: str | None) -> Message:
     """
     if text is None:
         raise ProtocolError(CloseCode.MALFORMED, "Text frames only.")
-    if len(text) > settings().max_body:
+    if _is_too_large(text):
         raise ProtocolError(CloseCode.TOO_LARGE, f"At most {settings().max_body} bytes.")
     try:
         message = decode(text)
@@ -100,6 +107,8 @@ def _parse(message: dict[str, Any]) -> Message:
             return Ping()
         case {"type": "cancel", "id": str(run_id)} if _is_id(run_id):
             return Cancel(run_id)
+        case {"type": "leave", "id": str(run_id)} if _is_id(run_id):
+            return Leave(run_id)
         case {"type": "run", "id": str(run_id), "inputs": inputs} if _is_id(run_id):
             options = message.get("options") or {}
             if not isinstance(options, dict) or message.keys() - {"type", "id", "inputs", "options"}:
@@ -113,10 +122,17 @@ def _parse(message: dict[str, Any]) -> Message:
 
 def _resume(message: dict[str, Any], trace_id: str) -> Resume:
     run_id, after, token = message.get("id", trace_id), message.get("after", 0), message.get("token", "")
-    is_good = isinstance(run_id, str) and _is_id(run_id) and isinstance(token, str)
+    # JSON may hold lone surrogates, which are not printable, and which nothing can be looked up by.
+    is_good = isinstance(run_id, str) and _is_id(run_id) and isinstance(token, str) and (trace_id + token).isprintable()
     if not is_good or type(after) is not int or after < 0 or message.keys() - _RESUME_KEYS:
         raise ProtocolError(CloseCode.MALFORMED, "A resume takes trace_id, after, id and token.")
     return Resume(run_id, trace_id, after, token)
+
+
+def _is_too_large(text: str) -> bool:
+    limit = settings().max_body
+    # A character takes at most four bytes: most texts need not be encoded to be counted.
+    return len(text) > limit or (4 * len(text) > limit and len(text.encode()) > limit)
 
 
 def _is_id(value: str) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from django.conf import settings as django_settings
 from django.http.request import validate_host
@@ -25,8 +25,11 @@ def is_allowed_origin(headers: Iterable[tuple[bytes, bytes]], scheme: str) -> bo
         return False
     if origin is None:
         return True
-    parts = urlsplit(origin)
-    return _address(parts.netloc, parts.scheme) == _address(host, scheme) or _is_trusted(origin)
+    try:
+        parts = urlsplit(origin)
+    except ValueError:
+        return False
+    return _address(parts.netloc, parts.scheme) == _address(host, scheme) or _is_trusted(parts)
 
 
 def _allowed_hosts() -> list[str]:
@@ -47,8 +50,7 @@ def _address(netloc: str, scheme: str) -> tuple[str, str]:
     return name, port
 
 
-def _is_trusted(origin: str) -> bool:
-    parts = urlsplit(origin)
+def _is_trusted(parts: SplitResult) -> bool:
     for trusted in django_settings.CSRF_TRUSTED_ORIGINS:
         wanted = urlsplit(trusted)
         pattern = wanted.netloc.removeprefix("*")

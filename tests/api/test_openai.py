@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import httpx
 import openai
 import pytest
 
@@ -131,6 +132,18 @@ class TestClient:
         assert Trace.objects.get().status == "failed"
 
 
+def test_a_silent_stream_is_kept_alive(language_model: Any, start_server: Callable[..., Server]) -> None:
+    server = start_server(DSPYSERVE_TESTS_KEEPALIVE="0.2")
+    # Its tokens are not the answer's: all the time, nothing is sent.
+    body = {"model": "step_by_step", "messages": [{"role": "user", "content": "@@delay=0.8@@"}], "stream": True}
+    headers = {"Authorization": f"Bearer {make_key('run')}"}
+    address = f"{server.url}/api/openai/v1/chat/completions"
+    with httpx.stream("POST", address, json=body, headers=headers, timeout=30) as response:
+        text = "".join(response.iter_text())
+    assert text.count(": keep-alive\n\n") >= 2
+    assert text.endswith("data: [DONE]\n\n")
+
+
 @pytest.mark.parametrize(
     ("body", "param"),
     [
@@ -141,6 +154,8 @@ class TestClient:
         ({"model": "echo", "messages": [{"role": "user", "content": ""}]}, "messages"),
         ({"model": "echo", "messages": HELLO, "n": 2}, "n"),
         ({"model": "echo", "messages": HELLO, "stream": "yes"}, "stream"),
+        ({"model": "echo", "messages": HELLO, "user": 7}, "user"),
+        ({"model": "echo", "messages": HELLO, "metadata": []}, "metadata"),
     ],
 )
 def test_bad_requests_name_the_parameter(anonymous: API, body: Any, param: str) -> None:

@@ -12,6 +12,7 @@ import pytest
 from django.contrib.auth.models import Permission, User
 from django.test import AsyncClient, Client
 
+from dspyserve.api.urls import api
 from dspyserve.models import Trace
 from tests.load.openai_server import OpenAIServer
 from tests.server import Server
@@ -298,3 +299,19 @@ def wait_for_trace(program: str, timeout: float = 15) -> Trace:
             return trace
         time.sleep(0.05)
     raise AssertionError(f"no trace of {program} was stored")
+
+
+async def test_a_run_needs_nothing_of_ninja_but_its_problems(
+    language_model: Any, async_client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Any] = []
+    make = api.create_temporal_response
+    monkeypatch.setattr(api, "create_temporal_response", lambda request: made.append(request) or make(request))
+    address = "/api/programs/echo"
+    answer = await async_client.post(address, {"inputs": {"question": "q"}}, content_type="application/json")
+    assert (answer.status_code, made) == (200, [])
+    refused = await async_client.post(address, {"inputs": {}}, content_type="application/json")
+    assert (refused.status_code, refused["Content-Type"]) == (422, "application/problem+json")
+    assert (await async_client.get(address)).status_code == 200
+    assert len(made) == 1
+    assert (await async_client.delete(address)).status_code == 405

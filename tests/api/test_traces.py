@@ -275,6 +275,14 @@ class TestFeedback:
         correction = {"sentiment": "positive", "contact": {"name": "Ann"}}
         response = reader.post(path, {"name": "fix", "correction": correction})
         assert (response.status_code, response.json()["correction"]) == (201, correction)
+        (opinion,) = reader.get(f"traces/{trace.trace_id}").json()["feedback"]
+        assert opinion["correction"] == correction
+
+    def test_corrections_repeat_texts_and_are_for_those_who_may_see_them(self, language_model: Any) -> None:
+        trace = make_traces(1)[0]
+        Feedback.objects.create(trace=trace, name="fix", author="user:1", correction={"answer": "secret"})
+        (opinion,) = API(make_key("view_traces")).get(f"traces/{trace.id.hex}").json()["feedback"]
+        assert "correction" not in opinion
 
     @pytest.mark.parametrize(
         ("body", "pointers"),

@@ -52,7 +52,8 @@ def test_writes_every_format_of_what_is_searched_for(
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["--since=yesterday"], "'yesterday' is no time"),
+        (["--since=yesterday"], "“yesterday” is no time"),
+        (["--until=2026-13-01T00:00:00Z"], "“2026-13-01T00:00:00Z” is no time"),
         (["--output={taken}"], "taken.jsonl: File exists"),
         (["--filter=status:odd"], "status:odd"),
         (["--format=dspy", "--no-payloads"], "Nothing is left"),

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import datetime
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from django.core.management.base import CommandError
-from django.db import connection
+from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
@@ -91,8 +92,21 @@ class TestPrune:
         with CaptureQueriesContext(connection) as queries:
             assert retention.delete(retention.Limits(age=datetime.timedelta(days=30)).beyond()) == 3
         reads = [query["sql"] for query in queries if query["sql"].startswith("SELECT")]
-        assert len(reads) == 4
-        assert all('"id" > ' in read for read in reads[1:])
+        searches = [read for read in reads if read.endswith("LIMIT 1")]
+        assert len(searches) == 4
+        assert all('"id" > ' in search for search in searches[1:])
+
+    def test_feedback_that_is_given_meanwhile_keeps_its_trace(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        praised, _plain = traces("qa", 40, 41)
+
+        def atomic(using: str) -> Any:
+            # After the traces were found, before they are deleted.
+            give_feedback(praised)
+            return transaction.atomic(using=using)
+
+        monkeypatch.setattr(retention, "transaction", SimpleNamespace(atomic=atomic))
+        count = retention.delete(retention.Limits(age=datetime.timedelta(days=30)).beyond())
+        assert (count, left(), Feedback.objects.count()) == (1, {praised}, 1)
 
     @pytest.mark.parametrize("argument", ["--older-than=soon", "--keep=-1", "--older-than=0d"])
     def test_what_is_wrong_is_told(self, command: Any, argument: str) -> None:

@@ -150,12 +150,26 @@ class TestSettingsChecks:
 
     @pytest.mark.parametrize(
         "wrong",
-        [{"POOL_SIZE": "3"}, {"POOL_SIZE": -1}, {"TIMEOUT": "1s"}, {"API_KEY_ENV": "X_API_KEY"}, {"TRACE_MASK": 3}],
+        [
+            {"POOL_SIZE": "3"},
+            {"POOL_SIZE": -1},
+            {"POOL_SIZE": 0},
+            {"WEBSOCKET_HEARTBEAT": 0.0},
+            {"TIMEOUT": "1s"},
+            {"API_KEY_ENV": "X_API_KEY"},
+            {"TRACE_MASK": 3},
+        ],
     )
     def test_wrong_types_are_told(self, settings: Any, wrong: dict[str, object]) -> None:
         settings.DSPYSERVE = wrong
         assert [error.id for error in run_checks(tags=["dspyserve"])] == ["dspyserve.E002"]
 
     def test_right_values_pass(self, settings: Any) -> None:
-        settings.DSPYSERVE = {"POOL_SIZE": 3, "TIMEOUT": 2, "API_KEY_ENV": ["A_KEY"], "TRACE_MASK": "a.b"}
+        settings.DSPYSERVE = {
+            "POOL_SIZE": 3,
+            "TIMEOUT": 2,
+            "API_KEY_ENV": ["A_KEY"],
+            "TRACE_MASK": "a.b",
+            "POOL_QUEUE": 0,
+        }
         assert run_checks(tags=["dspyserve"]) == []

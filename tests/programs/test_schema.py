@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import enum
 import json
@@ -189,6 +190,12 @@ class TestExecutionMode:
         assert execution_mode(dspy.Predict("a -> b"), "thread") == "thread"
 
 
+@dataclasses.dataclass
+class Node:
+    parent: Node | None = None
+    children: list[Node] = dataclasses.field(default_factory=list)
+
+
 class TestOutputs:
     def test_are_json(self) -> None:
         prediction = dspy.Prediction(
@@ -216,3 +223,8 @@ class TestOutputs:
         cycle: list[Any] = []
         cycle.append(cycle)
         assert "<list>" in json.dumps(to_json(cycle))
+
+    def test_a_tree_whose_nodes_know_their_parents_ends_soon(self) -> None:
+        root = Node()
+        root.children = [Node(root) for _ in range(30)]
+        assert to_json([root, root]) == [{"parent": None, "children": [{"parent": "<Node>", "children": []}] * 30}] * 2

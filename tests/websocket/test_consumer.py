@@ -12,13 +12,17 @@ from typing import Any
 import httpx
 import pytest
 from asgiref.sync import sync_to_async
+from channels.routing import URLRouter
+from channels.testing import WebsocketCommunicator
 from django.contrib.auth.models import User
+from django.db import OperationalError
 from django.test import Client
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
 from dspyserve.events import TERMINAL
 from dspyserve.models import Trace
+from dspyserve.websocket.routing import websocket_urlpatterns
 from tests.api.test_run import wait_for_trace
 from tests.server import Server
 
@@ -101,6 +105,33 @@ class TestProtocol:
         assert events["short"][-1]["type"] == "run_end"
         assert (await Trace.objects.aget(pk=events["long"][-1]["trace_id"])).status == "cancelled"
 
+    async def test_a_cancel_that_comes_before_the_execution_began(self, server: Server) -> None:
+        async with socket(server, "sleeper") as found:
+            await send(found, type="run", id="a", inputs={"seconds": 30})
+            await send(found, type="cancel", id="a")
+            events = await until_over(found, {"a"})
+            assert (events["a"][-1]["type"], events["a"][-1]["reason"]) == ("run_cancelled", "client")
+            await send(found, type="run", id="a", inputs={"seconds": 0.1})
+            assert (await until_over(found, {"a"}))["a"][-1]["type"] == "run_end", "it was of the other one"
+
+    async def test_leaving_an_execution_is_as_closing_the_socket_is(self, server: Server) -> None:
+        async with socket(server, "sleeper") as found:
+            for run_id, on_disconnect in {"stops": "cancel", "goes on": "continue"}.items():
+                options = {"on_disconnect": on_disconnect, "tags": [run_id]}
+                await send(found, type="run", id=run_id, inputs={"seconds": 1}, options=options)
+                while (message := await receive(found))["event"]["type"] != "run_start":
+                    pass
+                await send(found, type="leave", id=run_id)
+            await send(found, type="leave", id="nobody")
+            await send(found, type="run", id="last", inputs={"seconds": 2})
+            told = set()
+            while message["id"] != "last" or message["event"]["type"] != "run_end":
+                message = await receive(found)
+                told.add(message["id"]) if message["event"]["type"].startswith("run_") else None
+        assert told == {"last"}
+        ends = {tuple(trace.tags): trace.status async for trace in Trace.objects.all()}
+        assert ends == {("stops",): "cancelled", ("goes on",): "succeeded", (): "succeeded"}
+
     async def test_options_and_their_faults(self, server: Server) -> None:
         async with socket(server, "sleeper") as found:
             await send(found, type="run", id="a", inputs={"seconds": 20}, options={"timeout": 0.2, "tags": ["t"]})
@@ -147,6 +178,8 @@ class TestCloseCodes:
             ('{"type": "run", "id": 1, "inputs": {}}', 4400),
             ('{"type": "run", "id": "a", "inputs": {}, "lm": 1}', 4400),
             ('{"type": "cancel"}', 4400),
+            (r'{"type": "resume", "trace_id": "\ud800"}', 4400),
+            (r'{"type": "resume", "trace_id": "a", "token": "\ud800"}', 4400),
             (b"\x00\x01", 4400),
         ],
     )
@@ -164,10 +197,12 @@ class TestCloseCodes:
                 await send(found, type="run", id="a", inputs={})
             assert await close_code(found) == code
 
-    async def test_a_large_message(self, server: Server) -> None:
+    @pytest.mark.parametrize("text", ["x" * 1_000_000, "\N{PILE OF POO}" * 260_000])
+    async def test_a_large_message(self, server: Server, text: str) -> None:
         async with socket(server, "echo") as found:
             with suppress(ConnectionClosed):
-                await send(found, type="run", id="a", inputs={"question": "x" * 1_000_000})
+                message = {"type": "run", "id": "a", "inputs": {"question": text}}
+                await found.send(json.dumps(message, ensure_ascii=False))
             assert await close_code(found) == 4413
 
     async def test_a_duplicate_id(self, server: Server) -> None:
@@ -187,11 +222,28 @@ class TestCloseCodes:
         async with socket(server, "echo") as found:
             assert await close_code(found) == 4408
 
+    async def test_an_error_of_ours(self, transactional_db: None, monkeypatch: pytest.MonkeyPatch) -> None:
+        async def fail(*_: Any) -> None:
+            raise OperationalError("the database is away")
+
+        monkeypatch.setattr("dspyserve.websocket.consumer.authorise", fail)
+        host = [(b"host", b"testserver")]
+        found = WebsocketCommunicator(URLRouter(websocket_urlpatterns), "/ws/programs/echo", headers=host)
+        assert (await found.connect())[0]
+        closed = await found.receive_output()
+        assert (closed["type"], closed["code"]) == ("websocket.close", 4500)
+
 
 class TestOrigin:
     @pytest.mark.parametrize(
         ("origin", "is_allowed"),
-        [("http://evil.example", False), ("null", False), ("{url}", True), (None, True), ("http://127.0.0.1:1", False)],
+        [
+            ("http://evil.example", False),
+            ("null", False),
+            ("{url}", True),
+            (None, True),
+            ("http://127.0.0.1:1", False),
+        ],
     )
     async def test_a_foreign_page_is_refused(self, shared_server: Server, origin: str | None, is_allowed: bool) -> None:
         own = origin.format(url=shared_server.url) if origin else None
@@ -201,6 +253,14 @@ class TestOrigin:
                 assert await receive(found) == {"type": "pong"}
             else:
                 assert await close_code(found) == 4403
+
+    async def test_one_that_is_no_address_is_refused(
+        self, language_model: Any, start_server: Callable[..., Server]
+    ) -> None:
+        server = start_server("uvicorn")  # Daphne refuses it itself
+        async with socket(server, "echo", origin="http://[") as found:
+            assert await close_code(found) == 4403
+        assert "Traceback" not in server.log
 
     async def test_a_session_opens_what_it_may(self, server: Server) -> None:
         user_id, cookies = await sync_to_async(session)()

@@ -80,10 +80,19 @@ def read_chat(body: Mapping[str, Any]) -> ChatRequest:
         faults.append(Fault("/n", "Only one choice can be had."))
     if faults:
         raise InvalidInput(faults)
-    given = {"session_id": body.get("user"), "metadata": body.get("metadata")}
     stream_options = body.get("stream_options") or {}
     include_usage = isinstance(stream_options, Mapping) and stream_options.get("include_usage") is True
-    return ChatRequest(str(model), list(messages or []), stream, include_usage, run_options(given))
+    return ChatRequest(str(model), list(messages or []), stream, include_usage, _options(body))
+
+
+def _options(body: Mapping[str, Any]) -> RunOptions:
+    try:
+        return run_options({"session_id": body.get("user"), "metadata": body.get("metadata")})
+    except InvalidInput as error:
+        ours, theirs = "/session_id", "/user"
+        raise InvalidInput(
+            [Fault(fault.pointer.replace(ours, theirs), fault.message) for fault in error.faults]
+        ) from None
 
 
 def inputs_of(request: ChatRequest, spoken: Conversation) -> dict[str, Any]:

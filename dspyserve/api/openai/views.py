@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import aclosing
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
@@ -26,10 +25,11 @@ from dspyserve.api.openai.translation import (
     usage_of,
 )
 from dspyserve.api.responses import json_response, problem_response
+from dspyserve.api.sse import EventSource
 from dspyserve.api.streaming import StreamedBody, unbuffered
 from dspyserve.encoding import encode
 from dspyserve.errors import InvalidInput, ProgramError, ProgramNotFound, RequestError
-from dspyserve.events import REASONING_CONTENT, RUN_END, TOKEN, Event
+from dspyserve.events import REASONING_CONTENT, RUN_END, RUN_START, TOKEN, Event
 from dspyserve.models import Trace
 from dspyserve.programs.catalogue import catalogue
 
@@ -90,8 +90,8 @@ async def chat_completions(request: HttpRequest) -> HttpResponseBase:
     known = caller(request, identity, asked.options, transport)
     if asked.stream:
         stream = await runs.astream(asked.model, inputs, caller=known, from_json=True)
-        chunks = _chunks(stream, asked, spoken)
-        body = StreamedBody(chunks, lambda error: _data(_error(error)) + DONE, stream.close)
+        chunks = EventSource(stream, _Chunks(stream.trace_id, asked, spoken))
+        body = StreamedBody(chunks, lambda error: _data(_error(error)) + DONE, chunks.close)
         response = unbuffered(body, "text/event-stream")
         response["X-Trace-Id"] = stream.trace_id
         return response
@@ -108,22 +108,28 @@ async def chat_completions(request: HttpRequest) -> HttpResponseBase:
     return json_response(completion, trace_id=result.trace_id)
 
 
-async def _chunks(stream: runs.RunStream, asked: ChatRequest, spoken: Conversation) -> AsyncIterator[bytes]:
-    head = _head(stream.trace_id, asked, "chat.completion.chunk")
-    sent = {spoken.answer: "", REASONING: ""}
-    if not spoken.reasoning:
-        # What the model thinks by itself stands in for a reasoning that the program does not have.
-        sent[REASONING_CONTENT] = ""
-    async with aclosing(stream):
-        yield _chunk(head, {"role": "assistant", "content": ""})
-        async for event in stream:
-            if event.type == TOKEN and spoken.is_direct and event.data["field"] in sent:
-                name, delta = event.data["field"], event.data["delta"]
-                sent[name] += delta
-                yield _chunk(head, {_KEYS.get(name, "content"): delta})
-            elif event.is_terminal:
-                for line in _end(head, event, asked, spoken, sent):
-                    yield line
+class _Chunks:
+    """What goes out for each event of a run: chunks of its texts, and nothing for others."""
+
+    def __init__(self, trace_id: str, asked: ChatRequest, spoken: Conversation) -> None:
+        self._head = _head(trace_id, asked, "chat.completion.chunk")
+        self._asked = asked
+        self._spoken = spoken
+        self._sent = {spoken.answer: "", REASONING: ""}
+        if not spoken.reasoning:
+            # What the model thinks by itself stands in for a reasoning that the program does not have.
+            self._sent[REASONING_CONTENT] = ""
+
+    def __call__(self, event: Event) -> bytes:
+        if event.type == RUN_START:
+            return _chunk(self._head, {"role": "assistant", "content": ""})
+        if event.type == TOKEN and self._spoken.is_direct and event.data["field"] in self._sent:
+            name, delta = event.data["field"], event.data["delta"]
+            self._sent[name] += delta
+            return _chunk(self._head, {_KEYS.get(name, "content"): delta})
+        if event.is_terminal:
+            return b"".join(_end(self._head, event, self._asked, self._spoken, self._sent))
+        return b""
 
 
 _KEYS = {REASONING: "reasoning_content", REASONING_CONTENT: "reasoning_content"}

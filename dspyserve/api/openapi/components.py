@@ -272,7 +272,7 @@ def traces() -> dict[str, Any]:
         "score": nullable(NUMBER),
         "label": STRING,
         "comment": STRING,
-        "correction": {},
+        "correction": {"description": "Only there for callers who may see payloads."},
         "created_at": MOMENT,
         "updated_at": MOMENT,
     }
@@ -286,7 +286,7 @@ def traces() -> dict[str, Any]:
         "TracePage": closed({"items": {"type": "array", "items": ref("Trace")}, "next_cursor": nullable(STRING)}),
         "Span": closed(span),
         "SpanDetail": closed({**span, **payload}),
-        "Feedback": closed(feedback),
+        "Feedback": closed(feedback, optional=("correction",)),
         "FeedbackRequest": _feedback_request(),
     }
 

@@ -39,7 +39,7 @@ _DESCRIPTIONS: Final = {
     "since": "The time from which on; included.",
     "until": "The time up to which; not included.",
     "q": "The id of a trace, a batch or a span, or text in sessions, errors and, where you may see them, inputs and "
-    "outputs; of the last seven days unless `since` says otherwise.",
+    "outputs; of the seven days before `until` or before now unless `since` says otherwise.",
 }
 
 

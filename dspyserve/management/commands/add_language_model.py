@@ -8,7 +8,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from dspyserve.management.rows import given, save
+from dspyserve.management.rows import given, save, seconds
 from dspyserve.models import LanguageModel
 
 _COLUMNS = {
@@ -33,7 +33,7 @@ class Command(BaseCommand):
         parser.add_argument("--api-base", metavar="URL", help="the base URL of a compatible server")
         parser.add_argument("--api-key-env", metavar="VAR", help="the environment variable that holds the key")
         parser.add_argument("--parameters", metavar="JSON", help="sent with every call")
-        parser.add_argument("--timeout", metavar="S", type=float, help="seconds per call")
+        parser.add_argument("--timeout", metavar="S", type=seconds, help="seconds per call")
         parser.add_argument("--num-retries", metavar="N", type=int, help="how often a failed call is tried again")
         parser.add_argument("--cache", action=BooleanOptionalAction, help="answer equal calls from DSPy's cache")
         parser.add_argument("--default", action="store_true", default=None, help="for programs that choose none")

@@ -7,7 +7,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from dspyserve.errors import DspyserveError
-from dspyserve.management.rows import given, save
+from dspyserve.management.rows import given, save, seconds
 from dspyserve.models import LanguageModel, Program
 from dspyserve.programs.execution_mode import execution_mode
 from dspyserve.programs.registry import registry
@@ -50,7 +50,7 @@ class Command(BaseCommand):
         parser.add_argument("--execution", choices=Program.Execution.values)
         parser.add_argument("--max-concurrency", metavar="N", type=int)
         parser.add_argument("--max-queue", metavar="N", type=int)
-        parser.add_argument("--timeout", metavar="S", type=float)
+        parser.add_argument("--timeout", metavar="S", type=seconds)
         parser.add_argument("--trace-level", choices=Program.TraceLevel.values)
         parser.add_argument("--access", choices=Program.Access.values)
         served = parser.add_mutually_exclusive_group()

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+import datetime
 import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.utils.dateparse import parse_datetime
-from django.utils.timezone import is_aware, make_aware
 
 from dspyserve.models import Trace
 from dspyserve.tracing.export import FORMATS, Format, lines, with_feedback
 from dspyserve.tracing.query_language import parse
 from dspyserve.tracing.query_terms import UnreadableSearch
+from dspyserve.tracing.query_values import read_moment
 from dspyserve.tracing.search import TraceFilter
 
 
@@ -26,7 +26,11 @@ class Command(BaseCommand):
         parser.add_argument("--format", choices=sorted(FORMATS), default="jsonl")
         parser.add_argument("--output", metavar="FILE", help="a new file; standard output by default")
         parser.add_argument(
-            "--filter", metavar="SEARCH", default="", help="as in the search box of the list: 'status:failed cost>0.01'"
+            "--filter",
+            metavar="SEARCH",
+            default="",
+            help="as in the search box of the list: 'status:failed cost>0.01'; of any time, but with a text of seven "
+            "days, unless it or --since says otherwise",
         )
         parser.add_argument("--program", metavar="NAME")
         parser.add_argument("--status", choices=Trace.Status.values)
@@ -87,8 +91,8 @@ def _write(chunks: Any, file: IO[bytes]) -> None:
     file.flush()
 
 
-def _moment(text: str) -> Any:
-    found = parse_datetime(text)
-    if found is None:
-        raise CommandError(f"{text!r} is no time such as 2026-01-31T12:00:00Z")
-    return found if is_aware(found) else make_aware(found)
+def _moment(text: str) -> datetime.datetime:
+    try:
+        return read_moment(text)
+    except ValueError as error:
+        raise CommandError(str(error)) from None

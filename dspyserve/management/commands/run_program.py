@@ -13,6 +13,7 @@ from dspyserve import runs
 from dspyserve.encoding import decode, encode
 from dspyserve.errors import MalformedBody, RequestError, RunCancelled
 from dspyserve.events import RUN_CANCELLED, RUN_ERROR, Caller, Event
+from dspyserve.management.rows import seconds
 from dspyserve.management.terminal import StreamPrinter, Terminal
 from dspyserve.models import Trace
 from dspyserve.problems import problem
@@ -37,7 +38,7 @@ class Command(BaseCommand):
         parser.add_argument("--inputs", dest="document", metavar="JSON", help="all inputs as one object")
         parser.add_argument("--stream", action="store_true", help="print the text as it comes")
         parser.add_argument("--json", action="store_true", help="print JSON; with --stream, an event per line")
-        parser.add_argument("--timeout", type=float, metavar="S", help="seconds")
+        parser.add_argument("--timeout", type=seconds, metavar="S", help="seconds")
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Run it."""
