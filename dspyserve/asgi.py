@@ -26,6 +26,7 @@ from dspyserve.api.urls import api_path
 from dspyserve.conf import settings
 from dspyserve.runs import live
 from dspyserve.runs.replication import publisher
+from dspyserve.runs.stream import read_streams
 from dspyserve.tracing import spool
 from dspyserve.tracing.writer import writer
 
@@ -108,12 +109,17 @@ class Drain:
 
     def _let_go(self) -> None:
         """Let the last answers out, and tell open sockets that the server goes away."""
+        # A run is over before its end has reached those who read it, the more so where ends are published first.
+        self._wait_while(lambda: any(source.is_ending for source in list(read_streams)), UNWINDING / 2)
         for loop, scope, send in list(self._held.values()):
             if scope["type"] == "websocket":
                 close = {"type": "websocket.close", "code": GOING_AWAY}
                 asyncio.run_coroutine_threadsafe(_try_to_send(send, close), loop)
-        end = time.monotonic() + UNWINDING
-        while self._held and time.monotonic() < end:
+        self._wait_while(lambda: bool(self._held), UNWINDING)
+
+    def _wait_while(self, condition: Callable[[], bool], timeout: float) -> None:
+        end = time.monotonic() + timeout
+        while condition() and time.monotonic() < end:
             time.sleep(_POLL)
 
     def _drain(self) -> None:

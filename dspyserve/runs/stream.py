@@ -6,7 +6,7 @@ import asyncio
 import threading
 import time
 from collections.abc import AsyncIterator, Callable
-from typing import Literal
+from typing import Final, Literal
 
 from dspyserve.conf import settings
 from dspyserve.errors import StreamNotFound
@@ -33,10 +33,16 @@ class StreamSource:
         self._lock = threading.Lock()
         self._readers = 0
 
+    @property
+    def is_ending(self) -> bool:
+        """Whether the end has come, told or held back."""
+        return self.log.is_over or self.log.held_end is not None
+
     def join(self) -> None:
         """There is one reader more."""
         with self._lock:
             self._readers += 1
+            read_streams.add(self)
 
     def leave(self) -> None:
         """There is one reader less. With the last one, a run that is not to continue is stopped.
@@ -46,8 +52,14 @@ class StreamSource:
         with self._lock:
             self._readers -= 1
             is_last = self._readers == 0
+            if is_last:
+                read_streams.discard(self)
         if is_last and self.on_disconnect == "cancel" and not self.log.is_over and not live.is_draining:
             self.stop("client")
+
+
+read_streams: Final[set[StreamSource]] = set()
+"""The streams that somebody reads in this process, for the server's shutdown: readers are told the ends that came."""
 
 
 class RunStream:
