@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -254,7 +255,10 @@ def test_schemathesis_finds_nothing(demo_server: Server, tmp_path: Path) -> None
     )
     print(done.stdout[-20_000:])
     assert done.returncode == 0, done.stdout[-4_000:] + done.stderr[-2_000:]
-    assert "No issues found" in done.stdout
+    # Now and then it warns that it guessed no trace that there is; that is no finding.
+    counts = re.search(r"(\d+) generated, (\d+) passed", done.stdout)
+    assert counts is not None, done.stdout[-4_000:]
+    assert counts[1] == counts[2]
 
 
 @pytest.mark.slow
