@@ -6,6 +6,7 @@ import asyncio
 import base64
 import inspect
 from concurrent.futures import ThreadPoolExecutor
+from importlib import import_module
 from typing import Any, Literal
 
 import dspy
@@ -289,3 +290,78 @@ class TestThreads:
         assert copied.kwargs["temperature"] == 0.5
         assert lm.kwargs["temperature"] is None
         assert copied._engine_store is lm._engine_store
+
+
+def _vendored(name: str) -> Any:
+    return import_module(f"dspy._vendor.lm15.transports.{name}")
+
+
+def _cut(data: bytes, places: list[int]) -> list[bytes]:
+    places = sorted({place % (len(data) + 1) for place in places})
+    return [data[start:end] for start, end in zip([0, *places], [*places, len(data)], strict=True)]
+
+
+PLACES = st.lists(st.integers(0, 10_000), max_size=12)
+
+
+class TestStreams:
+    @given(
+        st.lists(st.binary(min_size=1, max_size=40), max_size=6),
+        PLACES,
+        st.sampled_from([b"", b"X-Trailer: 1\r\n", b"rest"]),
+        st.sampled_from([b"0\r\n", b"0;ext=1\r\n", b"zz\r\n", b"\r\n", b"-1\r\n", b"1_0\r\n", b"5\r\nabcdeXX"]),
+        st.sampled_from([b"\r\n", b"\n", b";name=value\r\n"]),
+    )
+    def test_chunks(self, contents: list[bytes], places: list[int], behind: bytes, end: bytes, line_end: bytes) -> None:
+        body = b"".join(b"%x%b%b\r\n" % (len(content), line_end, content) for content in contents)
+        kind = _vendored("_http11").ChunkedDecoder
+
+        def read(feed: Any) -> tuple[bytes, bool, bytes, str]:
+            decoder, found = kind(), b""
+            try:
+                for piece in _cut(body + end + behind + b"\r\n", places):
+                    for part in feed(decoder, piece):
+                        found += part
+            except Exception as error:
+                return found, decoder.complete, b"", repr(error)
+            return found, decoder.complete, decoder.leftover, ""
+
+        assert read(kind.feed) == read(inspect.unwrap(kind.feed))
+
+    @given(st.lists(st.sampled_from([b"data: {}", b"\r", b"\n", b"\n\n", b"", b"\xff", b"a: b\n"])), PLACES)
+    def test_lines(self, parts: list[bytes], places: list[int]) -> None:
+        chunks = _cut(b"".join(parts), places)
+        types = _vendored("_types")
+
+        async def several() -> Any:
+            for chunk in chunks:
+                yield chunk
+
+        async def lines(split: Any) -> list[bytes]:
+            return [line async for line in split(several())]
+
+        kind = types.TransportResponse
+        assert list(kind.iter_lines(chunks)) == list(inspect.unwrap(kind.iter_lines).__get__(chunks)())
+        kind = types.AsyncTransportResponse
+        assert asyncio.run(lines(kind.aiter_lines)) == asyncio.run(lines(inspect.unwrap(kind.aiter_lines)))
+
+    def test_a_stream_that_takes_no_texts_gets_all_chunks(self, provider: OpenAIServer) -> None:
+        lm = ServedLM("openai/gpt-4o-mini", api_base=provider.url, api_key="k", cache=False)
+
+        def chunks(bridge: Any) -> list[Any]:
+            found: list[Any] = []
+
+            class Stream:
+                async def send(self, chunk: Any) -> None:
+                    found.append(dict(chunk) | {"id": "", "predict_id": ""})
+
+            async def ask() -> None:
+                with dspy.context(send_stream=Stream()), pytest.MonkeyPatch.context() as patch:
+                    patch.setattr(execution, "ListenerBridge", bridge)
+                    await lm.acall("@@words=20@@")
+
+            asyncio.run(ask())
+            return found
+
+        assert len(told := chunks(execution.ListenerBridge)) > 10
+        assert told == chunks(execution.ListenerBridge.__mro__[1])

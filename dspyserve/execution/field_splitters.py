@@ -95,6 +95,9 @@ class ChatSplitter:
 
     def feed(self, text: str) -> Iterator[Delta]:
         """What `text` adds."""
+        if self._is_text and not self._line and _BREAKS.search(text) is None:
+            yield from self._text(text)
+            return
         text = self._line + text
         self._line = ""
         if text.endswith("\r"):
@@ -210,9 +213,15 @@ class JSONSplitter:
 
     def feed(self, text: str) -> Iterator[Delta]:
         """What `text` adds."""
-        for character in text:
+        position = 0
+        while position < len(text):
+            if self._state == self._in_value and not self._escape and (plain := _PLAIN.match(text, position)):
+                self._out += self._lone_half() + plain.group()
+                position = plain.end()
+                continue
             key = self._key
-            self._state(character)
+            self._state(text[position])
+            position += 1
             if self._out and (self._state != self._in_value or key != self._key):
                 yield from self._flush(key)
         yield from self._flush(self._key)
@@ -300,5 +309,6 @@ class JSONSplitter:
         return "?" if lone else ""
 
 
+_PLAIN: Final = re.compile(r'[^"\\]+')
 _HIGH_SURROGATE: Final = re.compile(r"\\u[dD][89abAB]")
 _LOW_SURROGATE: Final = re.compile(r"\\u[dD][c-fC-F]")

@@ -14,7 +14,7 @@ from dspy.clients import call_context
 from dspy.utils.callback import ACTIVE_CALL_ID
 
 from dspyserve.events import REASONING_CONTENT
-from dspyserve.execution.field_splitters import FieldSplitter, splitter_for
+from dspyserve.execution.field_splitters import splitter_for
 
 if TYPE_CHECKING:
     from dspyserve.execution.recorder import Recorder
@@ -31,42 +31,71 @@ class TokenStream:
     async def send(self, chunk: Any) -> None:
         """Take a chunk: an `EngineChunk` or litellm's `ModelResponseStream`. Never waits."""
         _allow_fallback()
+        if (stream := self._call_stream()) is not None:
+            self._recorder.signal.check()
+            stream.take(chunk)
+
+    def texts(self) -> Callable[[str, str], None] | None:
+        """What takes the texts of the call that is under way, as `shortcuts.streams` hands them over."""
+        stream = self._call_stream()
+        return None if stream is None else stream.take_text
+
+    def _call_stream(self) -> _CallStream | None:
         call_id = ACTIVE_CALL_ID.get() or ""
         stream = self._calls.get(call_id)
         if stream is None:
             predictor = self._recorder.predictor_of(call_id)
             if predictor is None or predictor[-1] is None:
-                return
+                return None
             stream = self._calls[call_id] = _CallStream(self._recorder, *predictor)
-        self._recorder.signal.check()
-        stream.take(chunk)
+        return stream
 
 
 class _CallStream:
     """The stream of one LM call."""
 
     def __init__(self, recorder: Recorder, span_id: str, predictor: str, adapter: Any, signature: Any) -> None:
-        self._token: Callable[[str, str], None] = lambda name, delta: recorder.token(span_id, predictor, name, delta)
-        self._splitter: FieldSplitter = splitter_for(adapter, signature)
+        self._recorder = recorder
+        self._span_id = span_id
+        self._predictor = predictor
+        self._feed = splitter_for(adapter, signature).feed
         self._thinking = _thinking_field(adapter, signature)
         self._thought = False
         self._is_over = False
 
     def take(self, chunk: Any) -> None:
+        """Take a chunk."""
         if self._is_over or not (choices := chunk.choices):
             return
         choice = choices[0]
         piece = choice.delta
-        if self._thinking and (thinking := getattr(piece, "reasoning_content", None)):
-            self._thought = True
-            self._token(self._thinking, thinking)
+        if thinking := getattr(piece, "reasoning_content", None):
+            self._take_thinking(thinking)
         if content := getattr(piece, "content", None):
-            for name, delta in self._splitter.feed(content):
-                # Where the model's own thinking is the field, what it writes under the field's name is not.
-                if not (self._thought and name == self._thinking):
-                    self._token(name, delta)
+            self._take_content(content)
         # Further completions of the same call (n > 1) are streamed after the first: only one is told.
         self._is_over = choice.finish_reason is not None
+
+    def take_text(self, kind: str, text: str) -> None:
+        """Take the text of a piece, `text` or `thinking` by its kind. Raises where the run is to stop."""
+        self._recorder.signal.check()
+        if self._is_over:
+            return
+        if kind == "text":
+            self._take_content(text)
+        else:
+            self._take_thinking(text)
+
+    def _take_thinking(self, text: str) -> None:
+        if self._thinking:
+            self._thought = True
+            self._recorder.token(self._span_id, self._predictor, self._thinking, text)
+
+    def _take_content(self, text: str) -> None:
+        for name, delta in self._feed(text):
+            # Where the model's own thinking is the field, what it writes under the field's name is not.
+            if not (self._thought and name == self._thinking):
+                self._recorder.token(self._span_id, self._predictor, name, delta)
 
 
 def _thinking_field(adapter: Any, signature: Any) -> str | None:

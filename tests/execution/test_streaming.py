@@ -13,11 +13,14 @@ import pydantic
 import pytest
 from asgiref.sync import sync_to_async
 from dspy.adapters.baml_adapter import BAMLAdapter
+from dspy.clients import execution
+from dspy.clients.engines.streaming import ListenerBridge
 
 from dspyserve import ContextThreadPoolExecutor, runs
 from dspyserve.events import FIELD, TOKEN
 from dspyserve.execution import token_stream
 from dspyserve.execution.recorder import Recorder
+from dspyserve.execution.token_stream import TokenStream
 from dspyserve.models import LanguageModel, Span, Trace
 from tests.execution.streams import only, stream, told
 from tests.load.openai_server import OpenAIServer
@@ -337,3 +340,27 @@ class TestWithoutAStream:
         assert provider.requests
         assert not any(request.stream for request in provider.requests)
         assert (await Trace.objects.aget(pk=result.trace_id)).first_token_ms is None
+
+
+@pytest.mark.parametrize("program", ["echo", "threaded"])
+async def test_texts_come_directly_and_alike(program: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All but the first text of a call take the short way, and it tells what DSPy's own way tells."""
+    chunks: list[Any] = []
+    send = TokenStream.send
+
+    async def noted(self: TokenStream, chunk: Any) -> None:
+        chunks.append(chunk)
+        await send(self, chunk)
+
+    async def texts() -> list[Any]:
+        chunks.clear()
+        events = await stream(program, question=TEXT + "@@reasoning_content=a b c d@@")
+        return [(event.seq, event.type, event.name, event.data.get("delta")) for event in events]
+
+    monkeypatch.setattr(TokenStream, "send", noted)
+    directly = await texts()
+    calls = sum(kind == "lm_start" for _, kind, *_ in directly)
+    assert len(chunks) == 2 * calls, "the first text, and the end"
+    monkeypatch.setattr(execution, "ListenerBridge", ListenerBridge)
+    assert await texts() == directly
+    assert len(chunks) > 40 * calls
