@@ -365,3 +365,96 @@ class TestStreams:
 
         assert len(told := chunks(execution.ListenerBridge)) > 10
         assert told == chunks(execution.ListenerBridge.__mro__[1])
+
+
+class TestArguments:
+    @staticmethod
+    def plain(self: Any, prompt: Any = None, *, kind: Any = None) -> None: ...
+
+    @staticmethod
+    def named(self: Any, first: Any, second: Any = 2, third: Any = 3, **kwargs: Any) -> None: ...
+
+    @staticmethod
+    def several(self: Any, *args: Any, **kwargs: Any) -> None: ...
+
+    @staticmethod
+    def strict(self: Any, first: Any, *more: Any, kind: Any, x: Any = 4) -> None: ...
+
+    @staticmethod
+    def bare(self: Any, first: Any) -> None: ...
+
+    @given(
+        st.sampled_from(["plain", "named", "several", "strict", "bare"]),
+        st.lists(st.integers(), max_size=4),
+        st.dictionaries(st.sampled_from(["first", "second", "third", "kind", "kwargs", "self", "x", "y"]), st.none()),
+    )
+    def test_are_named_as_ever(self, name: str, positional: list[int], named: dict[str, None]) -> None:
+        function = getattr(self, name)
+
+        def bound(getcallargs: Any) -> Any:
+            try:
+                return list(getcallargs(function, "instance", *positional, **named).items())
+            except TypeError as error:
+                return str(error)
+
+        assert bound(dspy_callback.inspect.getcallargs) == bound(inspect.getcallargs)
+
+    def test_functions_of_one_code_and_other_defaults(self) -> None:
+        for number in (1, 2):
+
+            def function(self: Any, value: int = number) -> None: ...
+
+            assert dspy_callback.inspect.getcallargs(function, None) == {"self": None, "value": number}
+
+
+class TestTimeouts:
+    @staticmethod
+    def wait_for() -> tuple[Any, Any]:
+        """Ours and DSPy's."""
+        ours = _vendored("_async").wait_for
+        return ours, inspect.unwrap(ours)
+
+    def test_what_need_not_wait_gets_no_task(self) -> None:
+        async def tasks(wait_for: Any) -> int:
+            made: list[Any] = []
+            loop = asyncio.get_running_loop()
+            loop.set_task_factory(lambda *given, **named: made.append(given) or asyncio.Task(given[1], loop=loop))
+            semaphore = asyncio.Semaphore(1)
+            assert await wait_for(semaphore.acquire(), 5) is True
+            return len(made)
+
+        ours, stock = self.wait_for()
+        assert (asyncio.run(tasks(ours)), asyncio.run(tasks(stock))) == (0, 1)
+
+    @pytest.mark.parametrize("how", ["comes", "times out", "is cancelled", "is cancelled at once", "fails"])
+    def test_what_has_to_wait_ends_alike(self, how: str) -> None:
+        async def end(wait_for: Any) -> tuple[str, int, bool]:
+            reader = asyncio.StreamReader()
+            semaphore = asyncio.Semaphore(0)
+            awaited = semaphore.acquire() if "cancelled" in how else reader.read(10)
+            task = asyncio.ensure_future(wait_for(awaited, 0.05 if how == "times out" else 5))
+            await asyncio.sleep(0 if "once" in how else 0.01)
+            match how:
+                case "comes":
+                    reader.feed_data(b"data")
+                case "fails":
+                    reader.set_exception(ValueError("broken"))
+                case "is cancelled" | "is cancelled at once":
+                    task.cancel()
+            done = await asyncio.gather(task, return_exceptions=True)
+            # Nothing is left behind: neither a reader that waits nor a place in the queue.
+            left = len(semaphore._waiters or ()), reader._waiter is None
+            return repr(done[0]), *left
+
+        ours, stock = self.wait_for()
+        assert asyncio.run(end(ours)) == asyncio.run(end(stock))
+
+    def test_others_go_dspys_way(self) -> None:
+        async def other() -> Any:
+            await asyncio.sleep(0)
+            return asyncio.current_task()
+
+        async def is_here(wait_for: Any) -> bool:
+            return await wait_for(other(), 5) is asyncio.current_task()
+
+        assert [asyncio.run(is_here(each)) for each in self.wait_for()] == [False, False]

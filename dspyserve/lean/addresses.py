@@ -6,7 +6,7 @@ from functools import lru_cache
 from typing import Any, Final
 
 from django.http import HttpRequest
-from django.urls import ResolverMatch, URLResolver, get_resolver
+from django.urls import LocalePrefixPattern, ResolverMatch, URLResolver, get_resolver
 from django.utils.translation import get_language
 
 _KNOWN: Final = 256
@@ -19,7 +19,8 @@ def match(request: HttpRequest) -> ResolverMatch:
     Raises:
         Resolver404: there is none. That is not remembered.
     """
-    known: Any = _found(get_resolver(), request.path_info, get_language())
+    resolver = get_resolver()
+    known: Any = _found(resolver, request.path_info, get_language() if _is_translated(resolver) else None)
     # Middleware may change what is given to the view: it is this request's own.
     return ResolverMatch(
         known.func,
@@ -37,5 +38,17 @@ def match(request: HttpRequest) -> ResolverMatch:
 
 @lru_cache(maxsize=_KNOWN)
 def _found(resolver: URLResolver, address: str, language: str | None) -> ResolverMatch:
-    # Addresses may be translated.
     return resolver.resolve(address)
+
+
+@lru_cache(maxsize=_KNOWN)
+def _is_translated(resolver: URLResolver) -> bool:
+    """Whether an address may be another one, or nobody's, in another language."""
+    for pattern in (resolver, *resolver.url_patterns):
+        route = pattern.pattern
+        text = getattr(route, "_route", getattr(route, "_regex", None))
+        if isinstance(route, LocalePrefixPattern) or not isinstance(text, str):
+            return True
+        if pattern is not resolver and isinstance(pattern, URLResolver) and _is_translated(pattern):
+            return True
+    return False

@@ -16,7 +16,7 @@ from importlib import import_module
 
 logger = logging.getLogger(__name__)
 
-_PARTS = ("callbacks", "lookups", "prompts", "proxies", "streams", "threads")
+_PARTS = ("callbacks", "lookups", "prompts", "proxies", "streams", "threads", "timeouts")
 
 
 def shortcuts() -> list[Callable[[], None]]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import wraps
+from types import FunctionType, ModuleType
 from typing import Any
 
 import dspy
@@ -30,6 +31,76 @@ def remember_signatures() -> None:
                 function.__signature__ = inspect.signature(function)
 
 
+def bind_arguments_directly() -> None:
+    """Name the arguments of a call by what is remembered of its function; what does not fit is left to `inspect`."""
+    stock = inspect.getcallargs
+    known: dict[Any, _Parameters] = {}
+
+    class Inspect(ModuleType):
+        """`inspect`, as the module `dspy.utils.callback` sees it."""
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(inspect, name)
+
+        @staticmethod
+        @wraps(stock)
+        def getcallargs(func: Any, /, *positional: Any, **named: Any) -> dict[str, Any]:
+            if type(func) is not FunctionType:
+                return stock(func, *positional, **named)
+            parameters = known.get(func.__code__)
+            if parameters is None or not parameters.are_of(func):
+                parameters = known[func.__code__] = _Parameters(func)
+            found = parameters.bind(positional, named)
+            return stock(func, *positional, **named) if found is None else found
+
+    _ = dspy_callback.inspect
+    dspy_callback.inspect = Inspect("inspect")
+
+
+class _Parameters:
+    """Those of a function, which is known by its code; others may share that, with other defaults."""
+
+    def __init__(self, func: FunctionType) -> None:
+        spec = inspect.getfullargspec(func)
+        self._made_of = func.__defaults__, func.__dict__.get("__signature__")
+        self._names = spec.args
+        self._all = frozenset([*spec.args, *spec.kwonlyargs])
+        given = spec.defaults or ()
+        self._defaults = dict(zip(spec.args[len(spec.args) - len(given) :], given, strict=True))
+        self._defaults |= spec.kwonlydefaults or {}
+        self._required = self._all - self._defaults.keys()
+        self._more, self._others = spec.varargs, spec.varkw
+
+    def are_of(self, func: FunctionType) -> bool:
+        """Whether they are those of `func`, whose code is the same."""
+        return self._made_of[0] is func.__defaults__ and self._made_of[1] is func.__dict__.get("__signature__")
+
+    def bind(self, positional: tuple[Any, ...], named: Mapping[str, Any]) -> dict[str, Any] | None:
+        """The values by parameter, in the order of `inspect.getcallargs`; None where they do not fit."""
+        bound = dict(zip(self._names, positional, strict=False))
+        if self._more is not None:
+            bound[self._more] = positional[len(self._names) :]
+        elif len(positional) > len(self._names):
+            return None
+        others: dict[str, Any] = {}
+        if self._others is not None:
+            bound[self._others] = others
+        for name, value in named.items():
+            if name in bound:
+                return None
+            if name in self._all:
+                bound[name] = value
+            elif self._others is not None:
+                others[name] = value
+            else:
+                return None
+        if not self._required <= bound.keys():
+            return None
+        for name, value in self._defaults.items():
+            bound.setdefault(name, value)
+        return bound
+
+
 def remember_handlers() -> None:
     """Choose a callback's method once for every kind of object and function."""
     for name in ("_get_on_start_handler", "_get_on_end_handler"):
@@ -51,4 +122,4 @@ def _by_kind(choose: Callable[..., Any]) -> Callable[..., Any]:
     return handler
 
 
-ALL = (remember_signatures, remember_handlers)
+ALL = (remember_signatures, bind_arguments_directly, remember_handlers)
