@@ -43,7 +43,9 @@ def _database(url: str) -> dict[str, Any]:
         # Under ASGI every request may come in a thread of its own: connections are kept in a pool, not by threads.
         pool = {"min_size": 2, "max_size": env.int("DATABASE_POOL", default=20), "timeout": 5}
         return database | {"CONN_MAX_AGE": 0, "CONN_HEALTH_CHECKS": True, "OPTIONS": {"pool": pool}}
-    pragmas = ("busy_timeout=20000", "journal_mode=WAL", "synchronous=NORMAL", "temp_store=MEMORY")
+    # Traces dirty the same pages of their indexes again and again: the log may grow to 16 MiB before they are moved.
+    log = ("journal_mode=WAL", "synchronous=NORMAL", "wal_autocheckpoint=4000")
+    pragmas = ("busy_timeout=20000", *log, "temp_store=MEMORY")
     return database | {
         "OPTIONS": {
             "timeout": 20,

@@ -1,7 +1,7 @@
 """Plain rows into a table, without a model instance and a compiled query for every one of them.
 
 `bulk_create` takes several times as long to put a statement together as SQLite takes to execute it. Here it is put
-together once, from the model's own columns, and stores the same to the byte. PostgreSQL gets all rows in one parameter,
+together once, from the model's own columns, and stores the same. PostgreSQL gets all rows in one parameter,
 as JSON: its driver takes longer for every parameter than its parser for a row.
 """
 
@@ -16,12 +16,14 @@ import orjson
 from django.db import connections, models
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from dspyserve.tracing.column_values import column_of
+from dspyserve.tracing.column_values import Adapt, column_of
 
 VENDORS: Final = frozenset({"sqlite", "postgresql"})
 """The databases whose SQL this is."""
 MOST_ROWS: Final = 30
 """Rows of one statement on SQLite. Its driver keeps 128 prepared statements: one for each table and number of rows."""
+_KINDS: Final = 1_000
+"""Combinations of types in a row that are remembered; there are some dozens."""
 
 Row = Mapping[str, Any]
 
@@ -101,6 +103,7 @@ class _Table:
         self._columns = [column_of(field, alias) for field in given.values()]
         self._defaults = {name: field.get_default for name, field in given.items()}
         self._values = itemgetter(*given)
+        self._unusual: dict[tuple[type, ...], Sequence[tuple[int, Adapt]]] = {}
         variables = connection.features.max_query_params
         self.most_rows = min(MOST_ROWS, variables // len(given)) if variables else MOST_ROWS
         """How many go into one statement of values."""
@@ -115,11 +118,22 @@ class _Table:
         return orjson.dumps(objects, default=str).decode()
 
     def _adapted(self, row: Row) -> list[Any]:
-        values = self._values(row if row.keys() == self._defaults.keys() else self._completed(row))
-        return [
-            value if type(value) in usual else adapt(value)
-            for value, (usual, adapt) in zip(values, self._columns, strict=True)
-        ]
+        values = list(self._values(row if row.keys() == self._defaults.keys() else self._completed(row)))
+        kinds = tuple(map(type, values))
+        unusual = self._unusual.get(kinds)
+        if unusual is None:
+            unusual = self._remember(kinds)
+        for position, adapt in unusual:
+            values[position] = adapt(values[position])
+        return values
+
+    def _remember(self, kinds: tuple[type, ...]) -> Sequence[tuple[int, Adapt]]:
+        """The columns to whose values of these types something has to be done: most rows have the same ones."""
+        columns = enumerate(zip(kinds, self._columns, strict=True))
+        found = tuple((position, column.adapt) for position, (kind, column) in columns if kind not in column.usual)
+        if len(self._unusual) < _KINDS:
+            self._unusual[kinds] = found
+        return found
 
     def _completed(self, row: Row) -> Row:
         if unknown := row.keys() - self._defaults.keys():

@@ -1,8 +1,9 @@
-"""Rows are stored as Django's `bulk_create` stores them, to the byte, with less work."""
+"""Rows are stored as Django's `bulk_create` stores them, payloads by value and all else to the byte, with less work."""
 
 from __future__ import annotations
 
 import datetime
+import json
 import sqlite3
 import uuid
 import zoneinfo
@@ -101,13 +102,22 @@ def stored() -> dict[str, list[tuple[Any, ...]]]:
             kind = "typeof({0})" if connection.vendor == "sqlite" else "pg_typeof({0})::text"
             read = ", ".join(f"CAST({column} AS text), {kind.format(column)}" for column in columns)
             cursor.execute(f"SELECT {read} FROM {model._meta.db_table} ORDER BY {', '.join(columns[:3])}")
-            found[model.__name__] = cursor.fetchall()
+            is_text = model is not SpanPayload
+            found[model.__name__] = [row if is_text else tuple(map(respelled, row)) for row in cursor.fetchall()]
         cursor.execute(
             "SELECT s.sequence, CAST(p.inputs AS text) FROM dspyserve_span s"
             " JOIN dspyserve_spanpayload p ON p.span_id = s.id ORDER BY s.trace_id, s.sequence"
         )
-        found["payloads of spans"] = cursor.fetchall()
+        found["payloads of spans"] = [(sequence, respelled(inputs)) for sequence, inputs in cursor.fetchall()]
     return found
+
+
+def respelled(text: Any) -> Any:
+    """A column of a payload: of these the value counts, and not how its JSON is written."""
+    try:
+        return json.dumps(json.loads(text))
+    except (TypeError, ValueError):
+        return text
 
 
 def forget() -> None:
