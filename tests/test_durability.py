@@ -24,6 +24,7 @@ from dspyserve.conf import settings
 from dspyserve.events import TERMINAL
 from dspyserve.models import Program, Trace, TraceRollup
 from dspyserve.tracing.compaction import added_up
+from tests.event_streams import sent_events
 from tests.server import Server
 from tests.tracing.test_tally import recounted
 
@@ -210,7 +211,7 @@ def read_sse(server: Server) -> list[dict[str, Any]]:
         httpx.Client(timeout=60) as client,
         connect_sse(client, "POST", f"{server.url}/api/programs/sleeper/stream", json=body) as source,
     ):
-        return [frame.json() for frame in source.iter_sse()]
+        return [frame.json() for frame in sent_events(source)]
 
 
 def read_socket(server: Server) -> list[dict[str, Any]]:

@@ -28,6 +28,7 @@ from dspyserve.events import TERMINAL
 from dspyserve.models import LanguageModel, Program, SpanPayload, Trace
 from dspyserve.programs.catalogue import catalogue
 from tests import dspy_programs
+from tests.event_streams import asent_events
 from tests.load.openai_server import OpenAIServer
 from tests.server import Server
 
@@ -167,7 +168,7 @@ async def by_rest(call: Call, client: httpx.AsyncClient) -> None:
 async def by_sse(call: Call, client: httpx.AsyncClient) -> None:
     address = f"/api/programs/{call.program}/stream"
     async with aconnect_sse(client, "POST", address, json={"inputs": call.inputs}) as source:
-        call.take_events([frame.json() async for frame in source.aiter_sse()])
+        call.take_events([frame.json() async for frame in asent_events(source)])
 
 
 async def by_websocket(calls: list[Call], program: str, server: Server) -> None:

@@ -16,6 +16,7 @@ import pytest
 from httpx_sse import connect_sse
 
 from tests.api.test_stream import check
+from tests.event_streams import sent_events
 from tests.server import Server, free_port
 from tests.websocket.test_consumer import receive, send, socket, until_over
 
@@ -103,7 +104,7 @@ def test_events_come_as_they_happen(nginx: Any) -> None:
         connect_sse(client, "POST", f"{nginx.url}/api/programs/echo/stream", json=body) as source,
     ):
         assert source.response.headers["Content-Encoding"] == "identity"
-        for frame in source.iter_sse():
+        for frame in sent_events(source):
             if not frame.data:  # a comment, which this reader takes for an event
                 continue
             events.append(frame.json())
@@ -120,14 +121,14 @@ def test_a_broken_stream_is_read_on(nginx: Any) -> None:
         httpx.Client(timeout=30) as client,
         connect_sse(client, "POST", f"{nginx.url}/api/programs/echo/stream", json=body) as source,
     ):
-        frames = source.iter_sse()
+        frames = sent_events(source)
         head = [next(frames).json() for _ in range(8)]
     known = {"Last-Event-ID": "8", "X-Resume-Token": head[0]["resume_token"]}
     with (
         httpx.Client(timeout=30, headers=known) as client,
         connect_sse(client, "GET", f"{nginx.url}/api/streams/{head[0]['trace_id']}") as source,
     ):
-        check(head + [frame.json() for frame in source.iter_sse()])
+        check(head + [frame.json() for frame in sent_events(source)])
 
 
 async def test_sockets_stay_open(nginx: Any) -> None:

@@ -28,6 +28,7 @@ from dspyserve.runs.stream import StreamSource
 from tests.api.test_resume import resume
 from tests.api.test_run import wait_for_trace
 from tests.api.test_stream import check
+from tests.event_streams import sent_events
 from tests.server import Server
 from tests.websocket.test_consumer import receive, send, socket, until_over
 
@@ -64,7 +65,7 @@ def stream(server: Server, question: str, **body: Any) -> Iterator[tuple[str, It
         httpx.Client(timeout=30) as client,
         connect_sse(client, "POST", f"{server.url}/api/programs/echo/stream", json=inputs) as source,
     ):
-        yield source.response.headers["X-Trace-Id"], (frame.json() for frame in source.iter_sse())
+        yield source.response.headers["X-Trace-Id"], (frame.json() for frame in sent_events(source))
 
 
 SLOW = "@@words=80@@ @@token_delay=0.02@@"

@@ -18,6 +18,7 @@ from dspyserve.models import APIKey
 from tests.api.conftest import API, content, make_key, make_user
 from tests.api.test_run import wait_for_trace
 from tests.api.test_stream import check
+from tests.event_streams import sent_events
 from tests.load.openai_server import OpenAIServer
 from tests.server import Server
 
@@ -36,7 +37,7 @@ def start(server: Server, count: int, headers: dict[str, str] | None = None, **b
         httpx.Client(timeout=30, headers=headers) as client,
         connect_sse(client, "POST", address, json={"inputs": SLOW, **body}) as source,
     ):
-        frames = source.iter_sse()
+        frames = sent_events(source)
         return [next(frames).json() for _ in range(count)]
 
 
@@ -48,7 +49,7 @@ def resume(server: Server, trace_id: str, after: int | None, **headers: str) -> 
         connect_sse(client, "GET", f"{server.url}/api/streams/{trace_id}") as source,
     ):
         assert source.response.headers.get("X-Trace-Id") == trace_id, source.response.read()
-        return [frame.json() for frame in source.iter_sse()]
+        return [frame.json() for frame in sent_events(source)]
 
 
 class TestResume:
@@ -97,7 +98,7 @@ def test_the_first_event_comes_before_the_model_answers(server: Server, provider
         httpx.Client(timeout=10) as client,
         connect_sse(client, "POST", f"{server.url}/api/programs/echo/stream", json=body) as source,
     ):
-        frames = source.iter_sse()
+        frames = sent_events(source)
         assert next(frames).event == "run_start"
         while next(frames).event != "lm_start":
             pass
