@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import sys
 from typing import Any
 
 import pytest
@@ -16,6 +16,9 @@ from dspyserve.models import Span, Trace
 from tests.admin.rows import LIST, make_span, make_trace, nested, new_span, page_url, span_id, staff, write_json
 
 pytestmark = pytest.mark.django_db
+
+MOST_CALLS = 3_000_000
+"""Function calls that the page of the longest trace may take. A tenth of a second holds a good half of a million."""
 
 AUTHENTICATION = 2
 """Queries of the session and the user."""
@@ -197,18 +200,24 @@ class TestHostile:
             write_json(span, column, value)
         assert 'class="dspyserve-chat"' in read(reviewer, trace, f"?span={span_id(1)}")
 
-    def test_2000_of_32000_spans_within_two_seconds(self, reviewer: Client) -> None:
+    def test_2000_of_32000_spans_without_much_work(self, reviewer: Client) -> None:
         trace = make_trace(span_count=32_000, error_count=40)
         spans = [new_span(trace, n, n // 3 or None if n > 1 else None, at=n / 40) for n in range(1, 32_001)]
         Span.objects.bulk_create(spans, batch_size=2_000)
         read(reviewer, make_trace())
-        # Of this thread's own processor time: other tests run beside this one.
-        seconds = []
-        for _ in range(3):
-            start = time.thread_time()
+        calls = 0
+
+        def note(frame: Any, event: str, argument: Any) -> None:
+            nonlocal calls
+            calls += event in ("call", "c_call")
+
+        # Counted, for what a second holds depends on what else the machine does: it takes half of one by itself.
+        sys.setprofile(note)
+        try:
             page = read(reviewer, trace)
-            seconds.append(time.thread_time() - start)
-        assert min(seconds) < 2, seconds
+        finally:
+            sys.setprofile(None)
+        assert 100_000 < calls < MOST_CALLS
         assert page.count("data-span=") == span_tree.MAX_SPANS
         assert "30000 more spans are not shown" in page
 

