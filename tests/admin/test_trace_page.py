@@ -18,7 +18,7 @@ from tests.admin.rows import LIST, make_span, make_trace, nested, new_span, page
 pytestmark = pytest.mark.django_db
 
 MOST_CALLS = 3_000_000
-"""Function calls that the page of the longest trace may take. It has 2.3 million now; a tenth of a second holds about half a million."""
+"""Function calls that the page of the longest trace may take: it has 2.3 million, for which it takes half a second."""
 
 AUTHENTICATION = 2
 """Queries of the session and the user."""
