@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import copy
 import json
-import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -22,6 +21,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from dspyserve.lean import LeanHandler
 from dspyserve.models import Trace
 from dspyserve.tracing.writer import writer
+from tests.function_calls import function_calls
 from tests.test_lean import Exchange
 
 BODY = {"inputs": {"question": "What is counted here?"}}
@@ -118,18 +118,9 @@ async def test_a_run_in_a_thread(handler: LeanHandler, monkeypatch: pytest.Monke
 async def test_a_run_calls_no_more_functions_than_it_did(handler: LeanHandler) -> None:
     for _ in range(3):
         await answered(handler, "echo")
-    calls = 0
-
-    def note(frame: Any, event: str, argument: Any) -> None:
-        nonlocal calls
-        calls += event in ("call", "c_call")
-
-    sys.setprofile(note)
-    try:
+    with function_calls() as calls:
         await answered(handler, "echo")
-    finally:
-        sys.setprofile(None)
-    assert 1_000 < calls < CALLS
+    assert 1_000 < calls.number < CALLS
 
 
 def test_one_transaction_holds_many_traces(language_model: Any, handler: LeanHandler) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 import pytest
@@ -14,6 +13,7 @@ from django.test.utils import CaptureQueriesContext
 from dspyserve.admin.traces import span_tree
 from dspyserve.models import Span, Trace
 from tests.admin.rows import LIST, make_span, make_trace, nested, new_span, page_url, span_id, staff, write_json
+from tests.function_calls import function_calls
 
 pytestmark = pytest.mark.django_db
 
@@ -205,19 +205,10 @@ class TestHostile:
         spans = [new_span(trace, n, n // 3 or None if n > 1 else None, at=n / 40) for n in range(1, 32_001)]
         Span.objects.bulk_create(spans, batch_size=2_000)
         read(reviewer, make_trace())
-        calls = 0
-
-        def note(frame: Any, event: str, argument: Any) -> None:
-            nonlocal calls
-            calls += event in ("call", "c_call")
-
         # Counted, for what a second holds depends on what else the machine does: it takes half of one by itself.
-        sys.setprofile(note)
-        try:
+        with function_calls() as calls:
             page = read(reviewer, trace)
-        finally:
-            sys.setprofile(None)
-        assert 100_000 < calls < MOST_CALLS
+        assert 100_000 < calls.number < MOST_CALLS
         assert page.count("data-span=") == span_tree.MAX_SPANS
         assert "30000 more spans are not shown" in page
 
