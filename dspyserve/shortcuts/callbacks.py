@@ -5,13 +5,17 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from functools import wraps
-from types import FunctionType, ModuleType
-from typing import Any
+from types import FunctionType
+from typing import Any, Final
 
 import dspy
 from dspy.utils import callback as dspy_callback
 
+from dspyserve.shortcuts.module_view import ModuleView
 from dspyserve.shortcuts.served_lm import ServedLM
+
+_MANY: Final = 1_000
+"""Functions whose parameters are remembered; DSPy has some dozens, and programs may make more."""
 
 
 class _Names:
@@ -36,25 +40,19 @@ def bind_arguments_directly() -> None:
     stock = inspect.getcallargs
     known: dict[Any, _Parameters] = {}
 
-    class Inspect(ModuleType):
-        """`inspect`, as the module `dspy.utils.callback` sees it."""
+    @wraps(stock)
+    def getcallargs(func: Any, /, *positional: Any, **named: Any) -> dict[str, Any]:
+        if type(func) is not FunctionType:
+            return stock(func, *positional, **named)
+        parameters = known.get(func.__code__)
+        if parameters is None or not parameters.are_of(func):
+            parameters = _Parameters(func)
+            if len(known) < _MANY:
+                known[func.__code__] = parameters
+        found = parameters.bind(positional, named)
+        return stock(func, *positional, **named) if found is None else found
 
-        def __getattr__(self, name: str) -> Any:
-            return getattr(inspect, name)
-
-        @staticmethod
-        @wraps(stock)
-        def getcallargs(func: Any, /, *positional: Any, **named: Any) -> dict[str, Any]:
-            if type(func) is not FunctionType:
-                return stock(func, *positional, **named)
-            parameters = known.get(func.__code__)
-            if parameters is None or not parameters.are_of(func):
-                parameters = known[func.__code__] = _Parameters(func)
-            found = parameters.bind(positional, named)
-            return stock(func, *positional, **named) if found is None else found
-
-    _ = dspy_callback.inspect
-    dspy_callback.inspect = Inspect("inspect")
+    dspy_callback.inspect = ModuleView(dspy_callback.inspect, getcallargs=getcallargs)
 
 
 class _Parameters:

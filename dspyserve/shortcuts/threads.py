@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from functools import wraps
-from types import ModuleType
 from typing import Any
 
 from dspy.clients import execution, model_metadata
 from dspy.clients.engines import lm15_engine
 from dspy.clients.engines.lm15_engine import AsyncLM15Engine
+
+from dspyserve.shortcuts.module_view import ModuleView
 
 
 def find_targets_here() -> None:
@@ -44,20 +45,12 @@ def price_here() -> None:
     """Look prices up without a thread, once the list of them is loaded."""
     price = execution._price_result
 
-    class Asyncio(ModuleType):
-        """`asyncio`, as the module `dspy.clients.execution` sees it."""
+    async def to_thread(func: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        if func is price and model_metadata._data is not None:
+            return func(*args, **kwargs)
+        return await asyncio.to_thread(func, *args, **kwargs)
 
-        def __getattr__(self, name: str) -> Any:
-            return getattr(asyncio, name)
-
-        @staticmethod
-        async def to_thread(func: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-            if func is price and model_metadata._data is not None:
-                return func(*args, **kwargs)
-            return await asyncio.to_thread(func, *args, **kwargs)
-
-    _ = execution.asyncio
-    execution.asyncio = Asyncio("asyncio")
+    execution.asyncio = ModuleView(execution.asyncio, to_thread=to_thread)
 
 
 ALL = (find_targets_here, price_here)
