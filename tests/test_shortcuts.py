@@ -414,27 +414,35 @@ class TestTimeouts:
         ours = _vendored("_async").wait_for
         return ours, inspect.unwrap(ours)
 
-    def test_what_need_not_wait_gets_no_task(self) -> None:
+    @pytest.mark.parametrize("waits", [False, True])
+    def test_what_need_not_wait_gets_no_task_and_what_reads_a_stream_neither(self, waits: bool) -> None:
         async def tasks(wait_for: Any) -> int:
             made: list[Any] = []
             loop = asyncio.get_running_loop()
             loop.set_task_factory(lambda *given, **named: made.append(given) or asyncio.Task(given[1], loop=loop))
-            semaphore = asyncio.Semaphore(1)
-            assert await wait_for(semaphore.acquire(), 5) is True
+            semaphore, reader = asyncio.Semaphore(1), asyncio.StreamReader()
+            if waits:
+                loop.call_later(0.01, reader.feed_data, b"data")
+                assert await wait_for(reader.read(10), 5) == b"data"
+            else:
+                assert await wait_for(semaphore.acquire(), 5) is True
             return len(made)
 
         ours, stock = self.wait_for()
         assert (asyncio.run(tasks(ours)), asyncio.run(tasks(stock))) == (0, 1)
 
+    @pytest.mark.parametrize("what", ["a place", "data"])
     @pytest.mark.parametrize("how", ["comes", "times out", "is cancelled", "is cancelled at once", "fails"])
-    def test_what_has_to_wait_ends_alike(self, how: str) -> None:
+    def test_what_has_to_wait_ends_alike(self, how: str, what: str) -> None:
         async def end(wait_for: Any) -> tuple[str, int, bool]:
             reader = asyncio.StreamReader()
             semaphore = asyncio.Semaphore(0)
-            awaited = semaphore.acquire() if "cancelled" in how else reader.read(10)
+            awaited = semaphore.acquire() if what == "a place" else reader.read(10)
             task = asyncio.ensure_future(wait_for(awaited, 0.05 if how == "times out" else 5))
             await asyncio.sleep(0 if "once" in how else 0.01)
             match how:
+                case "comes" | "fails" if what == "a place":
+                    semaphore.release()
                 case "comes":
                     reader.feed_data(b"data")
                 case "fails":
@@ -448,6 +456,19 @@ class TestTimeouts:
 
         ours, stock = self.wait_for()
         assert asyncio.run(end(ours)) == asyncio.run(end(stock))
+
+    def test_whoever_is_cancelled_while_data_comes_is_cancelled(self) -> None:
+        async def end(wait_for: Any) -> tuple[type, bytes]:
+            reader = asyncio.StreamReader()
+            task = asyncio.ensure_future(wait_for(reader.read(10), 5))
+            await asyncio.sleep(0.01)
+            reader.feed_data(b"data")
+            task.cancel()
+            done = await asyncio.gather(task, return_exceptions=True)
+            return type(done[0]), bytes(reader._buffer)
+
+        ours, _ = self.wait_for()
+        assert asyncio.run(end(ours)) == (asyncio.CancelledError, b"data")
 
     def test_others_go_dspys_way(self) -> None:
         async def other() -> Any:

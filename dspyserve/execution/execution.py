@@ -87,6 +87,7 @@ class Execution:
             log=log,
         )
         self._streams = log is not None
+        self._awaited: asyncio.Future[None] | None = None
         self.announced: dict[str, Any] = {}
         """What the first event tells beside the program."""
         self._places = _Places(program)
@@ -107,13 +108,12 @@ class Execution:
         """Run on the event loop or in the pool, as the program asks, and tell how it ended. Does not raise."""
         self._emit_start()
         loop = asyncio.get_running_loop()
-        stopped: asyncio.Future[None] = loop.create_future()
-        self.signal.on_stop(lambda: _call_in_loop(loop, _settle, stopped))
+        self.signal.on_stop(lambda: _call_in_loop(loop, self._wake))
         timer = loop.call_later(self.signal.deadline - time.monotonic(), self.signal.stop, "deadline")
         try:
             if not self._places.are_granted:
-                await self._until(self._places.granted(), stopped)
-            return self._succeeded(await self._until(self._start(), stopped))
+                await self._unless_stopped(self._places.granted())
+            return self._succeeded(await self._unless_stopped(self._start()))
         except BaseException as error:  # noqa: BLE001 - the outcome tells it
             if isinstance(error, asyncio.CancelledError) and _is_cancelling():
                 self.signal.stop("shutdown")
@@ -193,9 +193,13 @@ class Execution:
             # asyncio would end the whole server with it.
             raise RuntimeError("the program raised SystemExit") from error
 
-    async def _until(self, work: Awaitable[Any], stopped: asyncio.Future[None]) -> Any:
+    async def _unless_stopped(self, work: Awaitable[Any]) -> Any:
         future = asyncio.ensure_future(work)
-        await asyncio.wait({future, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        self._awaited = asyncio.get_running_loop().create_future()
+        future.add_done_callback(self._wake)
+        # Whoever stopped it before now woke nobody.
+        if self.signal.reason is None:
+            await self._awaited
         if not future.done():
             # A thread cannot be cancelled: it stops at its next call boundary, and nobody waits for it.
             future.add_done_callback(_look_away)
@@ -204,6 +208,11 @@ class Execution:
                 await asyncio.wait({future}, timeout=_UNWINDING)
             raise RunStopped(self.signal.reason or "client")
         return future.result()
+
+    def _wake(self, _: object = None) -> None:
+        """Let the event loop see that something is done, or that all is to stop."""
+        if self._awaited is not None and not self._awaited.done():
+            self._awaited.set_result(None)
 
     def _succeeded(self, answer: _Answer) -> Outcome:
         result, outputs = answer
@@ -308,11 +317,6 @@ def _call_in_loop(loop: asyncio.AbstractEventLoop, function: Any, *args: Any) ->
     except RuntimeError:
         # The loop is closed, and with it whoever waited.
         pass
-
-
-def _settle(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)
 
 
 def _look_away(future: asyncio.Future[Any]) -> None:

@@ -92,11 +92,11 @@ async def aexecute(
     """
     caller = caller or Caller()
     program, values, trace_id = await _prepared(name, inputs, caller, variant, from_json=from_json)
-    task = (run := _admitted(program, values, caller, timeout, trace_id)).start()
+    run = _admitted(program, values, caller, timeout, trace_id)
     try:
-        return await asyncio.shield(task)
+        return await run.start()
     except asyncio.CancelledError:
-        run.stop("client")
+        run.stop("shutdown" if live.is_draining else "client")
         raise
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
+from collections.abc import Coroutine
 from typing import Any
 
 from dspyserve.errors import RequestError, RunCancelled
@@ -41,20 +42,19 @@ class Run:
         self._inputs = snapshot(dict(execution.inputs)) if is_full else {}
         self.trace_id = execution.trace_id.hex
 
-    def start(self) -> asyncio.Task[RunResult]:
-        """Run in a task of its own, which a cancelled door does not take along."""
+    def start(self) -> asyncio.Future[RunResult]:
+        """Run in a task of its own, which a cancelled door does not take along, and give what the answer will be in."""
         live.add(self)
-        context, run = contextvars.copy_context(), self._arun
+        loop, context, run = asyncio.get_running_loop(), contextvars.copy_context(), self._arun
         if has_own_thread():
             # It may outlive the request, and then its database queries need a thread all the same.
             context.run(leave_own_thread)
             run = self._arun_in_own_thread
-        task = asyncio.get_running_loop().create_task(run(), context=context)
-        task.add_done_callback(lambda _: live.remove(self))
-        task.add_done_callback(_look_away)
+        answer: asyncio.Future[RunResult] = loop.create_future()
         # The loop itself holds tasks weakly; the runs that are under way are held by `live`.
-        self._task = task
-        return task
+        self._task = loop.create_task(_settle(answer, run()), context=context)
+        self._task.add_done_callback(lambda _: live.remove(self))
+        return answer
 
     def stop(self, reason: StopReason) -> None:
         """Stop at the next call boundary."""
@@ -160,7 +160,18 @@ class Run:
             logger.warning("%s failed: %s (trace %s)", name, outcome.failure.type, self.trace_id)
 
 
-def _look_away(task: asyncio.Task[Any]) -> None:
-    # A stream tells its error as an event, and of a cancelled door nobody asks; asyncio would log it.
-    if not task.cancelled():
-        task.exception()
+async def _settle(answer: asyncio.Future[RunResult], run: Coroutine[Any, Any, RunResult]) -> None:
+    """Put what comes of `run` into `answer`, which a door that has left may have cancelled."""
+    try:
+        result = await run
+    except Exception as error:  # noqa: BLE001 - whoever waits is told
+        if not answer.done():
+            answer.set_exception(error)
+            # A stream tells it as an event, and of a cancelled door nobody asks; asyncio would log it.
+            answer.exception()
+    except BaseException:
+        answer.cancel()
+        raise
+    else:
+        if not answer.done():
+            answer.set_result(result)

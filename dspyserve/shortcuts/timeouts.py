@@ -1,7 +1,11 @@
-"""Waiting with a timeout, which mostly is not waiting at all: a place is free, a buffer takes what is written."""
+"""Waiting with a timeout, which mostly is not waiting at all: a place is free, a buffer takes what is written.
+
+DSPy makes a task for what has a timeout, and waits for that: three rounds of the event loop in place of one.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import types
 from collections.abc import Callable, Coroutine, Generator
 from functools import wraps
@@ -9,12 +13,14 @@ from importlib import import_module
 from inspect import iscoroutine
 from typing import Any
 
-_QUICK = frozenset({"Semaphore.acquire", "StreamReader.read", "StreamWriter.drain"})
+_OF_STREAMS = frozenset({"StreamReader.read", "StreamWriter.drain"})
+"""Coroutines of asyncio that lose nothing when they are cancelled."""
+_QUICK = _OF_STREAMS | {"Semaphore.acquire"}
 """Coroutines of asyncio that may begin in one task and go on in another."""
 
 
 def finish_at_once_what_can() -> None:
-    """Begin in the calling task; a task of its own, with a timeout, is only for what has to wait."""
+    """Begin in the calling task, and go on there with a timeout if nothing can be lost by it."""
     timeouts = import_module("dspy._vendor.lm15.transports._timeouts")
     wait_for: Callable[..., Any] = timeouts.wait_for
 
@@ -27,7 +33,11 @@ def finish_at_once_what_can() -> None:
         except StopIteration as done:
             return done.value
         try:
-            return await wait_for(_rest(awaitable, waiting), timeout, **options)
+            if awaitable.__qualname__ not in _OF_STREAMS:
+                # What is granted in the moment of a cancellation has to be given back, which is `wait_for`'s to do.
+                return await wait_for(_rest(awaitable, waiting), timeout, **options)
+            async with asyncio.timeout(timeout):
+                return await _go_on(awaitable, waiting)
         finally:
             # Cancelled before its task began; otherwise it is over.
             awaitable.close()
