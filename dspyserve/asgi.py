@@ -43,6 +43,11 @@ UNWINDING = 2.0
 GOING_AWAY = 4503
 """The close code of sockets that are open at the end. Not 1001: Daphne refuses to send it."""
 _POLL = 0.05
+_STOCK_THRESHOLD = (700, 10, 10)
+_THRESHOLD = (20_000, 10, 10)
+"""More objects than gone ones after which the collector looks for cycles among the young ones, and how many such looks
+one through the older ones follows.
+"""
 
 
 def serve(application: Application) -> Application:
@@ -57,6 +62,8 @@ class Drain:
 
     def __init__(self) -> None:
         self.has_begun = False
+        self.is_cut_short = "daphne.server" in sys.modules
+        """Whether the server cancels what is under way when it shuts down: Daphne does."""
         self._is_over = threading.Event()
         self._lock = threading.Lock()
         self._held: dict[int, tuple[asyncio.AbstractEventLoop, Scope, Send]] = {}
@@ -97,7 +104,7 @@ class Drain:
 
     def watch_twisted(self) -> None:
         """Begin when Daphne's reactor shuts down. Registered before Daphne's own trigger, so that it comes first."""
-        if "daphne.server" not in sys.modules:
+        if not self.is_cut_short:
             return
         from twisted.internet import reactor, threads  # noqa: PLC0415 - importing it elsewhere would install a reactor
 
@@ -155,7 +162,10 @@ class _Server:
         work = self._http if scope["type"] == "http" else self._websocket
         self._drain.hold(scope, send)
         try:
-            await self._outlast_shutdown(work(scope, receive, send))
+            if self._drain.is_cut_short:
+                await self._outlast_shutdown(work(scope, receive, send))
+            else:
+                await work(scope, receive, send)
         finally:
             self._drain.release(scope)
 
@@ -174,7 +184,9 @@ class _Server:
         await self._application(scope, receive, send)
 
     async def _outlast_shutdown(self, work: Any) -> None:
-        """Await `work`. Daphne cancels what is under way when it shuts down: it may finish within the drain."""
+        """Await `work`, which may finish within the drain. Others than Daphne cancel it only after the time that they
+        were told to give it, such as uvicorn's `--timeout-graceful-shutdown`.
+        """
         task = asyncio.ensure_future(work)
         try:
             await asyncio.shield(task)
@@ -208,10 +220,14 @@ def _settle_memory() -> None:
     """Leave out of further garbage collections what is loaded by now and stays.
 
     DSPy, pydantic and Django are some hundred thousand objects. To look through them takes the collector a tenth of a
-    second or more, in which nothing else goes on, now and then under load.
+    second or more, in which nothing else goes on, now and then under load. What is left is little, and is looked
+    through less often, unless the project has set thresholds of its own: with Python's, the collector looks for cycles
+    several times in each execution, most of whose objects go by themselves.
     """
     gc.collect()
     gc.freeze()
+    if gc.get_threshold() == _STOCK_THRESHOLD:
+        gc.set_threshold(*_THRESHOLD)
 
 
 async def _try_to_send(send: Send, message: MutableMapping[str, Any]) -> None:
