@@ -1,9 +1,9 @@
-"""Rows into the database: many traces in one transaction, a few statements for all of them."""
+"""Rows into the database: those of many traces in one transaction, and mostly in one statement."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Callable, Sequence
+from typing import Final
 
 from django.db import (
     InterfaceError,
@@ -17,19 +17,20 @@ from django.db import (
 from uuid_utils.compat import uuid7
 
 from dspyserve.models import Span, SpanPayload, Trace, TraceRollup
-from dspyserve.tracing import bulk_insert
-from dspyserve.tracing.bulk_insert import Found, Replacing
-from dspyserve.tracing.figures import Figures, Key, moment
+from dspyserve.tracing import insert_postgresql, insert_sqlite
+from dspyserve.tracing.figures import moment
+from dspyserve.tracing.insert import ROLLUP_KEY, ROLLUP_VALUES, Batch
 from dspyserve.tracing.rows import TraceRows
 from dspyserve.tracing.tally import Tally
 
 DATABASE_AWAY = (OperationalError, InterfaceError, InternalError, ProgrammingError)
 """Errors that say something of the database (gone, locked, full, not migrated), not of the rows."""
 
-_SPAN: Final = Found("span_id", by=("trace_id", "sequence"))
-_ROLLUP: Final = Replacing(unique=(*Key._fields, "writer"), columns=(*Figures.__slots__,))
-
-Row = Mapping[str, Any]
+BY_STATEMENT: Final[dict[str, Callable[[str, Batch], None]]] = {
+    "sqlite": insert_sqlite.insert,
+    "postgresql": insert_postgresql.insert,
+}
+"""For the databases whose SQL we write: plain rows, without a model instance and a compiled query for each of them."""
 
 
 def database() -> str:
@@ -44,39 +45,31 @@ def insert(batch: Sequence[TraceRows], tally: Tally | None = None) -> None:
         django.db.Error: as the database says; also ValueError and the like, for a value that no column takes.
     """
     alias = database()
-    insert_rows = _insert_by_statement if connections[alias].vendor in bulk_insert.VENDORS else _insert_by_model
-    with (tally or Tally()).adding(batch) as rollups, transaction.atomic(using=alias):
-        insert_rows(alias, batch, rollups)
+    insert_rows = BY_STATEMENT.get(connections[alias].vendor, _insert_by_model)
+    with (tally or Tally()).adding(batch) as rollups:
+        traces = [rows.trace for rows in batch]
+        spans = [({"trace_id": rows.trace["id"], **row}, payload) for rows in batch for row, payload in _spans(rows)]
+        insert_rows(alias, Batch(traces, spans, rollups))
 
 
-def _insert_by_statement(alias: str, batch: Sequence[TraceRows], rollups: Sequence[Row]) -> None:
-    spans = [(rows.trace["id"], row, payload) for rows in batch for row, payload in _spans(rows)]
-    payloads = [
-        {"trace_id": trace_id, "sequence": row["sequence"], **payload}
-        for trace_id, row, payload in spans
-        if payload is not None
-    ]
-    bulk_insert.insert(alias, Trace, [rows.trace for rows in batch])
-    bulk_insert.insert(alias, Span, [{"trace_id": trace_id, **row} for trace_id, row, _ in spans])
-    bulk_insert.insert(alias, SpanPayload, payloads, found=_SPAN)
-    bulk_insert.insert(alias, TraceRollup, rollups, replacing=_ROLLUP)
-
-
-def _insert_by_model(alias: str, batch: Sequence[TraceRows], rollups: Sequence[Row]) -> None:
-    """The same on any database, and slower."""
-    spans = [(Span(trace_id=rows.trace["id"], **row), payload) for rows in batch for row, payload in _spans(rows)]
-    Trace.objects.using(alias).bulk_create([Trace(**rows.trace) for rows in batch])
-    # The ids come back with the insert, on SQLite and on PostgreSQL.
-    Span.objects.using(alias).bulk_create([span for span, _ in spans])
-    SpanPayload.objects.using(alias).bulk_create(
-        [SpanPayload(span_id=span.pk, **payload) for span, payload in spans if payload is not None]
-    )
-    TraceRollup.objects.using(alias).bulk_create(
-        [TraceRollup(**row) for row in rollups],
-        update_conflicts=True,
-        unique_fields=_ROLLUP.unique,
-        update_fields=_ROLLUP.columns,
-    )
+def _insert_by_model(alias: str, batch: Batch) -> None:
+    """The same on any database, and slower: `bulk_create` takes several times as long to put a statement together as a
+    database takes to execute it.
+    """
+    spans = [(Span(**row), payload) for row, payload in batch.spans]
+    with transaction.atomic(using=alias):
+        Trace.objects.using(alias).bulk_create([Trace(**row) for row in batch.traces])
+        # The ids come back with the insert, on SQLite and on PostgreSQL.
+        Span.objects.using(alias).bulk_create([span for span, _ in spans])
+        SpanPayload.objects.using(alias).bulk_create(
+            [SpanPayload(span_id=span.pk, **payload) for span, payload in spans if payload is not None]
+        )
+        TraceRollup.objects.using(alias).bulk_create(
+            [TraceRollup(**row) for row in batch.rollups],
+            update_conflicts=True,
+            unique_fields=ROLLUP_KEY,
+            update_fields=ROLLUP_VALUES,
+        )
 
 
 def insert_new(batch: Sequence[TraceRows], tally: Tally | None = None) -> None:
@@ -91,7 +84,8 @@ def insert_new(batch: Sequence[TraceRows], tally: Tally | None = None) -> None:
         started_at = moment(rows.trace["started_at"])
         if known.get(rows.trace["id"], started_at) != started_at:
             rows.trace |= {"id": uuid7().hex, "linked_trace_id": rows.trace["id"]}
-    insert([rows for rows in batch if rows.trace["id"] not in known], tally)
+    if new := [rows for rows in batch if rows.trace["id"] not in known]:
+        insert(new, tally)
 
 
 def _spans(rows: TraceRows) -> zip[tuple[dict[str, object], dict[str, object] | None]]:

@@ -9,14 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from django.db import OperationalError, connection, transaction
+from django.db import IntegrityError, OperationalError, connection
 from django.db.models import Model
 from django.test.utils import CaptureQueriesContext
 
 from dspyserve.models import SpanPayload, Trace, TraceRollup
-from dspyserve.tracing import bulk_insert, spool, store, tally
+from dspyserve.tracing import spool, store, tally
 from dspyserve.tracing.compaction import added_up
 from dspyserve.tracing.figures import COLUMNS, Figures, Key, keys_of
+from dspyserve.tracing.insert import Batch
 from dspyserve.tracing.tally import Tally
 from dspyserve.tracing.writer import TraceWriter
 from tests.tracing.test_writer import rows, wait_until
@@ -79,11 +80,11 @@ class TestFigures:
     def test_one_statement_a_commit_whatever_is_in_it(self) -> None:
         mine = Tally()
         counts = []
-        for number in (1, 15):
+        for number in (1, 1, 10):
             with CaptureQueriesContext(connection) as queries:
                 store.insert([rows(program_name=f"p{each}") for each in range(number)], mine)
-            counts.append(sum("dspyserve_tracerollup" in query["sql"] for query in queries))
-        assert counts == [1, 1]
+            counts.append(sum("INSERT" in query["sql"] for query in queries))
+        assert counts == [1, 1, 1]
 
 
 class TestExactlyOnce:
@@ -108,14 +109,13 @@ class TestExactlyOnce:
         lost = [rows(started_at=AT)]
         store.insert([rows(started_at=AT)], mine)
 
-        class Answerless(transaction.Atomic):
-            def __exit__(self, *args: Any) -> None:
-                super().__exit__(*args)
-                if self.savepoint:
-                    raise OperationalError("the answer to the commit was lost")
+        def insert(alias: str, batch: Batch) -> None:
+            known[connection.vendor](alias, batch)
+            raise OperationalError("the answer to the commit was lost")
 
+        known = store.BY_STATEMENT
         with monkeypatch.context() as patch:
-            patch.setattr(transaction, "atomic", lambda using, savepoint=True: Answerless(using, savepoint, False))
+            patch.setattr(store, "BY_STATEMENT", {connection.vendor: insert})
             with pytest.raises(OperationalError):
                 store.insert(lost, mine)
         assert_exact(2)
@@ -144,20 +144,22 @@ class TestExactlyOnce:
         assert_exact(3)
 
     @pytest.mark.parametrize("model", [TraceRollup, SpanPayload])
-    def test_traces_and_their_rollups_are_stored_together_or_not_at_all(
-        self, model: type[Model], monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        insert = bulk_insert.insert
-
-        def fail(alias: str, table: type[Model], *args: Any, **options: Any) -> None:
-            if table is model:
-                raise OperationalError("away")
-            insert(alias, table, *args, **options)
-
-        with monkeypatch.context() as patch:
-            patch.setattr(bulk_insert, "insert", fail)
-            with pytest.raises(OperationalError):
+    def test_traces_and_their_rollups_are_stored_together_or_not_at_all(self, model: type[Model]) -> None:
+        table = model._meta.db_table
+        if connection.vendor == "sqlite":
+            refuse = f"CREATE TRIGGER refuse BEFORE INSERT ON {table} BEGIN SELECT RAISE(ABORT, 'refused'); END"
+            take = "DROP TRIGGER refuse"
+        else:
+            refuse = f"ALTER TABLE {table} ADD CONSTRAINT refuse CHECK (false) NOT VALID"
+            take = f"ALTER TABLE {table} DROP CONSTRAINT refuse"
+        with connection.cursor() as cursor:
+            cursor.execute(refuse)
+        try:
+            with pytest.raises(IntegrityError):
                 store.insert([rows(started_at=AT)])
+        finally:
+            with connection.cursor() as cursor:
+                cursor.execute(take)
         assert_exact(0)
 
 

@@ -12,11 +12,11 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from django.db import DEFAULT_DB_ALIAS, DatabaseError, connection, models
+from django.db import DEFAULT_DB_ALIAS, DatabaseError, connection, models, transaction
 from django.test.utils import CaptureQueriesContext
 
 from dspyserve.models import Span, SpanPayload, Trace, TraceRollup
-from dspyserve.tracing import bulk_insert, column_values, store
+from dspyserve.tracing import column_values, insert_postgresql, insert_sqlite, store
 from dspyserve.tracing.rows import TraceRows
 from dspyserve.tracing.tally import Tally
 from tests.tracing.test_writer import rows
@@ -84,7 +84,7 @@ REFUSED: list[dict[str, Any]] = [
 def by_model(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Let rows be stored by `bulk_create`, as on databases of other vendors."""
     with monkeypatch.context() as patch:
-        patch.setattr(bulk_insert, "VENDORS", frozenset())
+        patch.setattr(store, "BY_STATEMENT", {})
         yield
 
 
@@ -162,7 +162,7 @@ class TestSame:
         assert_same(batch, monkeypatch)
 
     def test_more_rows_than_one_statement_takes(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        batch = [rows(started_at=AT, program_name=f"p{n}") for n in range(2 * bulk_insert.MOST_ROWS + 1)]
+        batch = [rows(started_at=AT, program_name=f"p{n}") for n in range(2 * insert_sqlite.MOST_ROWS + 1)]
         assert_same(batch, monkeypatch)
         big = rows()
         big.spans = [{**big.spans[0], "sequence": n} for n in range(3_000)]
@@ -221,12 +221,12 @@ class TestRefused:
 
 
 class TestStatements:
-    def test_four_a_batch(self) -> None:
+    def test_one_a_batch(self) -> None:
         batch = [rows() for _ in range(8)]
+        store.insert(batch)
         with CaptureQueriesContext(connection) as queries:
-            store.insert(batch)
-        assert sum("INSERT" in query["sql"] for query in queries) == 4
-        assert all("RETURNING" not in query["sql"] for query in queries)
+            store.insert([rows() for _ in range(8)])
+        assert len(queries) == 1
 
     def test_no_model_is_made(self, monkeypatch: pytest.MonkeyPatch) -> None:
         made: list[models.Model] = []
@@ -235,10 +235,14 @@ class TestStatements:
         assert made == []
 
     def test_are_put_together_once(self) -> None:
+        def made() -> list[int]:
+            caches = (insert_sqlite._view, insert_sqlite._View.statement, insert_postgresql._statement)
+            return [cache.cache_info().misses for cache in caches]
+
         store.insert([rows()])
-        before = bulk_insert._statement.cache_info().misses, bulk_insert._table.cache_info().misses
+        before = made()
         store.insert([rows()])
-        assert (bulk_insert._statement.cache_info().misses, bulk_insert._table.cache_info().misses) == before
+        assert made() == before
 
     def test_whoever_listens_hears_of_each(self) -> None:
         heard: list[str] = []
@@ -249,17 +253,74 @@ class TestStatements:
 
         with connection.execute_wrapper(listen):
             store.insert([rows()])
-        assert sum("INSERT INTO" in sql for sql in heard) == 4
+        assert sum("INSERT INTO" in sql for sql in heard) == 1
 
-    def test_one_on_sqlite_has_no_more_variables_than_it_takes(self) -> None:
+
+@pytest.fixture
+def sqlite() -> Iterator[sqlite3.Connection]:
+    """The driver's own connection, round whose cursor of Django's `insert_sqlite` goes."""
+    if connection.vendor != "sqlite":
+        pytest.skip("is about SQLite")
+    connection.ensure_connection()
+    found = connection.connection
+    assert isinstance(found, sqlite3.Connection)
+    variables = found.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER)
+    yield found
+    if connection.connection is found:
+        found.setlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER, variables)
+
+
+class TestSQLite:
+    def test_has_no_more_variables_than_it_takes(self, sqlite: sqlite3.Connection) -> None:
+        sqlite.setlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER, 999)
         with CaptureQueriesContext(connection) as queries:
             store.insert([rows() for _ in range(29)])
-        if connection.vendor == "sqlite":
-            counts = [sum(f'INTO "{model._meta.db_table}"' in q["sql"] for q in queries) for model in TABLES]
-            assert counts == [2, 1, 1, 1]
+        assert sum("INSERT" in query["sql"] for query in queries) == 3
+        assert (Trace.objects.count(), SpanPayload.objects.count()) == (29, 29)
 
-    def test_the_driver_of_sqlite_is_what_it_is_taken_for(self) -> None:
-        """`_execute_in_sqlite` goes round Django's cursor."""
-        if connection.vendor == "sqlite":
-            connection.ensure_connection()
-            assert isinstance(connection.connection, sqlite3.Connection)
+    def test_several_statements_are_stored_together_or_not_at_all(self, sqlite: sqlite3.Connection) -> None:
+        sqlite.setlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER, 100)
+        first, last = rows(), rows()
+        last.spans = [*last.spans, *last.spans]
+        last.payloads = [None, None]
+        with pytest.raises(DatabaseError):
+            store.insert([first, last])
+        assert not any(model._default_manager.exists() for model in TABLES)
+
+    def test_a_new_connection_gets_what_it_needs(self, sqlite: sqlite3.Connection) -> None:
+        store.insert([rows()])
+        if connection.is_in_memory_db():
+            pytest.skip("nothing is left of a database in memory once its connection is closed")
+        connection.close()
+        store.insert([rows()])
+        assert Trace.objects.count() == 2
+
+    def test_what_is_made_within_a_transaction_may_go_with_it(self, sqlite: sqlite3.Connection) -> None:
+        insert_sqlite._prepared.clear()
+        for name in (
+            *(f"TRIGGER IF EXISTS dspyserve_incoming_{n}" for n in range(3)),
+            "VIEW IF EXISTS dspyserve_incoming",
+        ):
+            sqlite.execute(f"DROP {name}")
+        with transaction.atomic():
+            store.insert([rows()])
+            transaction.set_rollback(True)
+        assert Trace.objects.count() == 0
+        store.insert([rows()])
+        assert Trace.objects.count() == 1
+
+    def test_nothing_of_it_stays_in_the_database(self, sqlite: sqlite3.Connection) -> None:
+        store.insert([rows()])
+        assert sqlite.execute("SELECT name FROM sqlite_master WHERE name LIKE '%incoming%'").fetchall() == []
+        assert len(sqlite.execute("SELECT name FROM sqlite_temp_master WHERE name LIKE '%incoming%'").fetchall()) == 4
+
+    def test_a_schema_that_changes_meanwhile_is_noticed(self, sqlite: sqlite3.Connection) -> None:
+        store.insert([rows()])
+        with connection.cursor() as cursor:
+            cursor.execute("ALTER TABLE dspyserve_span ADD COLUMN more integer DEFAULT 7")
+        try:
+            store.insert([rows()])
+            assert Span.objects.count() == 2
+        finally:
+            with connection.cursor() as cursor:
+                cursor.execute("ALTER TABLE dspyserve_span DROP COLUMN more")
