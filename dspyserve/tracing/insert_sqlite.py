@@ -1,9 +1,9 @@
 """The rows of traces into SQLite: rows of all tables in one statement.
 
 Its driver gives other threads their turn several times in every statement, and then waits for its own turn again behind
-whatever the event loop has to do: four statements in a transaction took thrice as long as one. One statement inserts
-into one table only, or into a view: this one has rows of every kind, and triggers put them where they belong. The view
-is the connection's own and nobody else sees it.
+whatever the event loop has to do: under load, four statements in a transaction take a third longer than one. One
+statement inserts into one table only, or into a view: this one has rows of every kind, and triggers put them where they
+belong. The view is the connection's own and nobody else sees it.
 """
 
 from __future__ import annotations
