@@ -6,29 +6,38 @@ a row.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cache, cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.db import connections
 
 from dspyserve.models import Span, SpanPayload, Trace, TraceRollup
-from dspyserve.tracing.columns import Columns, into, written
-from dspyserve.tracing.insert import Batch, replacing
+from dspyserve.tracing.columns import Columns, Row, into, written
+from dspyserve.tracing.insert import Spans, replacing
 
 _BY = ("trace_id", "sequence")
 """The columns by which a payload finds its span, whose number the database gives."""
 
 
-def insert(alias: str, batch: Batch) -> None:
-    """Insert all rows, or none.
+class _Prepared(NamedTuple):
+    """JSON of the rows of one trace."""
 
-    Raises:
-        django.db.Error: as the database says; also what `Columns.adapted` raises.
-    """
+    trace: str
+    spans: list[str]
+    payloads: list[str]
+
+
+def prepare(alias: str, trace: Row, spans: Spans) -> _Prepared:
+    """As `Way.prepare`."""
+    return _statement(alias).prepared(trace, spans)
+
+
+def insert(alias: str, prepared: Sequence[_Prepared], rollups: Sequence[Row]) -> None:
+    """As `Way.insert`."""
     statement = _statement(alias)
     with connections[alias].cursor() as cursor:
-        cursor.execute(statement.sql, statement.parameters(batch))
+        cursor.execute(statement.sql, statement.parameters(prepared, rollups))
 
 
 class _Statement:
@@ -41,16 +50,22 @@ class _Statement:
         self._payloads = Columns(alias, SpanPayload, [*by, *written(SpanPayload, but="span_id")])
         self._rollups = Columns(alias, TraceRollup, written(TraceRollup))
 
-    def parameters(self, batch: Batch) -> list[str]:
+    def prepared(self, trace: Row, spans: Spans) -> _Prepared:
+        """The rows of one trace."""
+        payloads = [({name: span[name] for name in _BY}, payload) for span, payload in spans if payload is not None]
+        return _Prepared(
+            self._traces.json(trace),
+            [self._spans.json(span) for span, _ in spans],
+            [self._payloads.json({**by, **payload}) for by, payload in payloads],
+        )
+
+    def parameters(self, prepared: Sequence[_Prepared], rollups: Sequence[Row]) -> list[str]:
         """Those of the statement."""
-        payloads = [
-            {**{name: span[name] for name in _BY}, **payload} for span, payload in batch.spans if payload is not None
-        ]
         return [
-            self._traces.json(batch.traces),
-            self._spans.json([span for span, _ in batch.spans]),
-            self._payloads.json(payloads),
-            self._rollups.json(batch.rollups),
+            _array(each.trace for each in prepared),
+            _array(span for each in prepared for span in each.spans),
+            _array(payload for each in prepared for payload in each.payloads),
+            _array(map(self._rollups.json, rollups)),
         ]
 
     @cached_property
@@ -83,6 +98,10 @@ class _Statement:
         # Without a length, to which texts would be cut instead of refused.
         db_type: str = field.db_type(self._connection)
         return db_type.partition("(")[0]
+
+
+def _array(objects: Iterable[str]) -> str:
+    return f"[{','.join(objects)}]"
 
 
 @cache

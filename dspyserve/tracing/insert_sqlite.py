@@ -20,7 +20,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from dspyserve.models import Span, SpanPayload, Trace, TraceRollup
 from dspyserve.tracing.columns import Columns, Row, into, written
-from dspyserve.tracing.insert import Batch, replacing
+from dspyserve.tracing.insert import Spans, replacing
 
 MOST_ROWS: Final = 60
 """Rows of one statement. The driver keeps 128 prepared statements: one for each number of rows."""
@@ -31,16 +31,17 @@ _prepared: WeakKeyDictionary[BaseDatabaseWrapper, Any] = WeakKeyDictionary()
 """The connections that have the view."""
 
 
-def insert(alias: str, batch: Batch) -> None:
-    """Insert all rows, or none.
+def prepare(alias: str, trace: Row, spans: Spans) -> list[list[Any]]:
+    """As `Way.prepare`: rows of the view."""
+    return _view(alias).rows(trace, spans)
 
-    Raises:
-        django.db.Error: as the database says; also what `Columns.adapted` raises.
-    """
+
+def insert(alias: str, prepared: Sequence[list[list[Any]]], rollups: Sequence[Row]) -> None:
+    """As `Way.insert`."""
     connection, view = connections[alias], _view(alias)
-    rows = list(view.rows(batch))
+    rows = [*chain.from_iterable(prepared), *map(view.rollup, rollups)]
     connection.ensure_connection()
-    _prepare(connection, view)
+    _make_view(connection, view)
     most = view.most_rows(connection)
     if len(rows) <= most:
         # A statement is a transaction by itself.
@@ -51,7 +52,7 @@ def insert(alias: str, batch: Batch) -> None:
             _execute(connection, view, rows[start : start + most])
 
 
-def _prepare(connection: BaseDatabaseWrapper, view: _View) -> None:
+def _make_view(connection: BaseDatabaseWrapper, view: _View) -> None:
     raw = connection.connection
     if _prepared.get(connection) is raw:
         return
@@ -90,14 +91,16 @@ class _View:
         self._width = max(len(self._traces), len(self._spans) + 1 + len(self._payloads), len(self._rollups))
         self._no_payload = [None] * (1 + len(self._payloads))
 
-    def rows(self, batch: Batch) -> Iterator[list[Any]]:
-        """What is inserted into the view."""
-        for row in batch.traces:
-            yield self._row(_TRACE, self._traces.adapted(row))
-        for row, payload in batch.spans:
-            yield self._row(_SPAN, self._spans.adapted(row) + self._payload(payload))
-        for row in batch.rollups:
-            yield self._row(_ROLLUP, self._rollups.adapted(row))
+    def rows(self, trace: Row, spans: Spans) -> list[list[Any]]:
+        """What is inserted into the view for a trace."""
+        found = [self._row(_TRACE, self._traces.adapted(trace))]
+        for span, payload in spans:
+            found.append(self._row(_SPAN, self._spans.adapted(span) + self._payload(payload)))
+        return found
+
+    def rollup(self, row: Row) -> list[Any]:
+        """What is inserted into the view for a rollup."""
+        return self._row(_ROLLUP, self._rollups.adapted(row))
 
     def _payload(self, payload: Row | None) -> list[Any]:
         return self._no_payload if payload is None else [1, *self._payloads.adapted(payload)]

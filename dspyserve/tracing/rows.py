@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 
@@ -15,10 +15,12 @@ class TraceRows:
     payloads: list[dict[str, Any] | None] = field(default_factory=list)
     size: int = 0
     """About how many bytes of payload it holds."""
+    prepared: Any = field(default=None, compare=False, repr=False)
+    """The same as the database takes it, where that is made already: see `store.prepare`."""
 
     def as_dict(self) -> dict[str, Any]:
         """For the disk."""
-        return asdict(self)
+        return {name: getattr(self, name) for name in ("trace", "spans", "payloads", "size")}
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> TraceRows:

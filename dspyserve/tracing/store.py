@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from django.db import (
@@ -12,24 +12,20 @@ from django.db import (
     ProgrammingError,
     connections,
     router,
-    transaction,
 )
 from uuid_utils.compat import uuid7
 
-from dspyserve.models import Span, SpanPayload, Trace, TraceRollup
-from dspyserve.tracing import insert_postgresql, insert_sqlite
+from dspyserve.models import Trace
+from dspyserve.tracing import insert_by_model, insert_postgresql, insert_sqlite
 from dspyserve.tracing.figures import moment
-from dspyserve.tracing.insert import ROLLUP_KEY, ROLLUP_VALUES, Batch
+from dspyserve.tracing.insert import Spans, Way
 from dspyserve.tracing.rows import TraceRows
 from dspyserve.tracing.tally import Tally
 
 DATABASE_AWAY = (OperationalError, InterfaceError, InternalError, ProgrammingError)
 """Errors that say something of the database (gone, locked, full, not migrated), not of the rows."""
 
-BY_STATEMENT: Final[dict[str, Callable[[str, Batch], None]]] = {
-    "sqlite": insert_sqlite.insert,
-    "postgresql": insert_postgresql.insert,
-}
+BY_STATEMENT: Final[dict[str, Way]] = {"sqlite": insert_sqlite, "postgresql": insert_postgresql}
 """For the databases whose SQL we write: plain rows, without a model instance and a compiled query for each of them."""
 
 
@@ -45,31 +41,22 @@ def insert(batch: Sequence[TraceRows], tally: Tally | None = None) -> None:
         django.db.Error: as the database says; also ValueError and the like, for a value that no column takes.
     """
     alias = database()
-    insert_rows = BY_STATEMENT.get(connections[alias].vendor, _insert_by_model)
+    way = _way(alias)
     with (tally or Tally()).adding(batch) as rollups:
-        traces = [rows.trace for rows in batch]
-        spans = [({"trace_id": rows.trace["id"], **row}, payload) for rows in batch for row, payload in _spans(rows)]
-        insert_rows(alias, Batch(traces, spans, rollups))
+        prepared = [rows.prepared or way.prepare(alias, rows.trace, _spans(rows)) for rows in batch]
+        way.insert(alias, prepared, rollups)
 
 
-def _insert_by_model(alias: str, batch: Batch) -> None:
-    """The same on any database, and slower: `bulk_create` takes several times as long to put a statement together as a
-    database takes to execute it.
+def prepare(rows: TraceRows) -> None:
+    """Make what the database takes of `rows` here and now, where they have just been made: in the thread that inserts
+    them, they would have to come into its processor's cache first. Raises as `insert` does.
     """
-    spans = [(Span(**row), payload) for row, payload in batch.spans]
-    with transaction.atomic(using=alias):
-        Trace.objects.using(alias).bulk_create([Trace(**row) for row in batch.traces])
-        # The ids come back with the insert, on SQLite and on PostgreSQL.
-        Span.objects.using(alias).bulk_create([span for span, _ in spans])
-        SpanPayload.objects.using(alias).bulk_create(
-            [SpanPayload(span_id=span.pk, **payload) for span, payload in spans if payload is not None]
-        )
-        TraceRollup.objects.using(alias).bulk_create(
-            [TraceRollup(**row) for row in batch.rollups],
-            update_conflicts=True,
-            unique_fields=ROLLUP_KEY,
-            update_fields=ROLLUP_VALUES,
-        )
+    alias = database()
+    rows.prepared = _way(alias).prepare(alias, rows.trace, _spans(rows))
+
+
+def _way(alias: str) -> Way:
+    return BY_STATEMENT.get(connections[alias].vendor, insert_by_model)
 
 
 def insert_new(batch: Sequence[TraceRows], tally: Tally | None = None) -> None:
@@ -84,9 +71,11 @@ def insert_new(batch: Sequence[TraceRows], tally: Tally | None = None) -> None:
         started_at = moment(rows.trace["started_at"])
         if known.get(rows.trace["id"], started_at) != started_at:
             rows.trace |= {"id": uuid7().hex, "linked_trace_id": rows.trace["id"]}
+            rows.prepared = None
     if new := [rows for rows in batch if rows.trace["id"] not in known]:
         insert(new, tally)
 
 
-def _spans(rows: TraceRows) -> zip[tuple[dict[str, object], dict[str, object] | None]]:
-    return zip(rows.spans, rows.payloads, strict=True)
+def _spans(rows: TraceRows) -> Spans:
+    trace_id = rows.trace["id"]
+    return [({"trace_id": trace_id, **row}, payload) for row, payload in zip(rows.spans, rows.payloads, strict=True)]

@@ -28,6 +28,8 @@ logger = logging.getLogger(__name__)
 
 _IDLE = 30.0
 """Seconds without traces after which the thread closes its database connection."""
+_SMALL = 64 * 1024
+"""Bytes of a trace that holds up nobody who makes it ready for the database; others are the thread's affair."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0
 """Seconds between two tries while the database is away."""
 
@@ -60,7 +62,7 @@ class TraceWriter:
     def store(self, rows: TraceRows) -> bool:
         """Hand over `rows` and wait, at most `TRACE_COMMIT_TIMEOUT`; True when they are committed."""
         waiting: Future[bool] = Future()
-        item = _Item(rows, waiting)
+        item = _Item(self._prepared(rows), waiting)
         self._put(item)
         if self._is_stalled() and item.stored is None:
             return False
@@ -73,7 +75,7 @@ class TraceWriter:
         """`store` without stopping the event loop."""
         loop = asyncio.get_running_loop()
         waiting: asyncio.Future[bool] = loop.create_future()
-        item = _Item(rows, waiting)
+        item = _Item(self._prepared(rows), waiting)
         self._put(item)
         if self._is_stalled() and item.stored is None:
             return False
@@ -140,6 +142,14 @@ class TraceWriter:
         """Whether waiting is in vain: the database is away, or has had the batch at hand for longer than one waits."""
         hangs = bool(self._batch) and time.monotonic() - self._batch_since > settings().trace_commit_timeout
         return self._is_away or hangs
+
+    def _prepared(self, rows: TraceRows) -> TraceRows:
+        """`rows`, as ready for the database as they can be made in a moment, unless they have to wait for it."""
+        if rows.size <= _SMALL and not self._is_away:
+            # What cannot be stored is told where it is stored.
+            with suppress(Exception):
+                store.prepare(rows)
+        return rows
 
     def _put(self, item: _Item) -> None:
         with self._changed:

@@ -17,7 +17,6 @@ from dspyserve.models import SpanPayload, Trace, TraceRollup
 from dspyserve.tracing import spool, store, tally
 from dspyserve.tracing.compaction import added_up
 from dspyserve.tracing.figures import COLUMNS, Figures, Key, keys_of
-from dspyserve.tracing.insert import Batch
 from dspyserve.tracing.tally import Tally
 from dspyserve.tracing.writer import TraceWriter
 from tests.tracing.test_writer import rows, wait_until
@@ -109,13 +108,15 @@ class TestExactlyOnce:
         lost = [rows(started_at=AT)]
         store.insert([rows(started_at=AT)], mine)
 
-        def insert(alias: str, batch: Batch) -> None:
-            known[connection.vendor](alias, batch)
+        way: Any = store.BY_STATEMENT[connection.vendor]
+        known = way.insert
+
+        def insert(*given: Any) -> None:
+            known(*given)
             raise OperationalError("the answer to the commit was lost")
 
-        known = store.BY_STATEMENT
         with monkeypatch.context() as patch:
-            patch.setattr(store, "BY_STATEMENT", {connection.vendor: insert})
+            patch.setattr(way, "insert", insert)
             with pytest.raises(OperationalError):
                 store.insert(lost, mine)
         assert_exact(2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import datetime
 import os
 import subprocess
 import sys
@@ -17,8 +18,9 @@ import pytest
 from django.db import OperationalError
 from django.utils import timezone
 
-from dspyserve.models import Span, SpanPayload, Trace
+from dspyserve.models import Span, SpanPayload, Trace, TraceRollup
 from dspyserve.tracing import spool, store
+from dspyserve.tracing.columns import Columns
 from dspyserve.tracing.rows import TraceRows
 from dspyserve.tracing.writer import TraceWriter
 
@@ -166,6 +168,42 @@ class TestCommit:
         assert writer.store(given) is True
         assert writer.store(given) is True
         assert (Trace.objects.count(), Span.objects.count()) == (1, 1)
+
+
+class TestPreparing:
+    @pytest.mark.parametrize(("size", "is_here"), [(1_000, True), (10**6, False)])
+    def test_small_traces_are_made_ready_where_they_were_made(
+        self, writer: TraceWriter, size: int, is_here: bool, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        adapted, known = [], Columns.adapted
+
+        def adapt(columns: Columns, row: Any) -> list[Any]:
+            if columns.model is not TraceRollup:
+                adapted.append(threading.current_thread() is threading.main_thread())
+            return known(columns, row)
+
+        monkeypatch.setattr(Columns, "adapted", adapt)
+        given = rows()
+        given.size = size
+        assert writer.store(given) is True
+        assert adapted
+        assert set(adapted) == {is_here}
+        assert (Trace.objects.count(), Span.objects.count()) == (1, 1)
+
+    def test_a_trace_whose_id_is_taken_is_made_ready_anew(self, writer: TraceWriter) -> None:
+        first = rows()
+        second = rows(id=first.trace["id"], started_at=first.trace["started_at"] + datetime.timedelta(seconds=1))
+        assert [writer.store(first), writer.store(second)] == [True, True]
+        linked = Trace.objects.exclude(pk=first.trace["id"]).get()
+        assert linked.linked_trace_id == first.trace["id"]
+        assert linked.spans.count() == 1
+
+    def test_what_is_made_ready_does_not_go_to_disk(self) -> None:
+        given = rows()
+        store.prepare(given)
+        assert given.prepared is not None
+        assert "prepared" not in given.as_dict()
+        assert TraceRows.from_dict(given.as_dict()) == given
 
 
 class TestDatabaseAway:
