@@ -20,6 +20,8 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from dspyserve.lean import LeanHandler
 from dspyserve.models import Trace
+from dspyserve.tracing import store
+from dspyserve.tracing.rows import TraceRows
 from dspyserve.tracing.writer import writer
 from tests.function_calls import function_calls
 from tests.test_lean import Exchange
@@ -46,6 +48,14 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Iterator[Counter[str]]:
     """Count what is done meanwhile, in all threads but where said otherwise."""
     counts: Counter[str] = Counter()
     here = threading.get_ident()
+    is_preparing = False
+    prepare = store.prepare
+
+    def preparing(rows: TraceRows) -> None:
+        nonlocal is_preparing
+        is_preparing = True
+        prepare(rows)
+        is_preparing = False
 
     def count(owner: Any, name: str, label: str) -> None:
         function = getattr(owner, name)
@@ -53,8 +63,8 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Iterator[Counter[str]]:
         def counting(*args: Any, **kwargs: Any) -> Any:
             if threading.current_thread().name.startswith("openai-server"):
                 return function(*args, **kwargs)
-            is_writer = label.endswith("json") and threading.get_ident() != here
-            counts["columns" if is_writer else label] += 1
+            is_of_trace = label.endswith("json") and (is_preparing or threading.get_ident() != here)
+            counts["columns" if is_of_trace else label] += 1
             if label == "deep copies":
                 with monkeypatch.context() as nested:
                     nested.setattr(copy, "deepcopy", function)
@@ -76,6 +86,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Iterator[Counter[str]]:
         return connected(self)
 
     monkeypatch.setattr(BaseDatabaseWrapper, "cursor", cursor)
+    monkeypatch.setattr(store, "prepare", preparing)
     count(threading.Thread, "start", "threads started")
     count(ThreadPoolExecutor, "submit", "hops to threads")
     count(orjson, "dumps", "orjson")
@@ -102,7 +113,7 @@ async def test_a_native_async_run(handler: LeanHandler, monkeypatch: pytest.Monk
     assert counts["deep copies"] == 1, "of the program"
     assert counts["orjson"] == 2, "the inputs, whose values are read as JSON, and the answer"
     assert 0 < counts["json"] <= 4, "the request of the language model's client"
-    assert 0 < counts["columns"] <= 24, "of the trace, in the writer"
+    assert 0 < counts["columns"] <= 26, "of the trace, where it is made ready and in the writer"
 
 
 async def test_a_run_in_a_thread(handler: LeanHandler, monkeypatch: pytest.MonkeyPatch) -> None:
