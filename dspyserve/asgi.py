@@ -62,8 +62,6 @@ class Drain:
 
     def __init__(self) -> None:
         self.has_begun = False
-        self.is_cut_short = "daphne.server" in sys.modules
-        """Whether the server cancels what is under way when it shuts down: Daphne does."""
         self._is_over = threading.Event()
         self._lock = threading.Lock()
         self._held: dict[int, tuple[asyncio.AbstractEventLoop, Scope, Send]] = {}
@@ -104,7 +102,7 @@ class Drain:
 
     def watch_twisted(self) -> None:
         """Begin when Daphne's reactor shuts down. Registered before Daphne's own trigger, so that it comes first."""
-        if not self.is_cut_short:
+        if "daphne.server" not in sys.modules:
             return
         from twisted.internet import reactor, threads  # noqa: PLC0415 - importing it elsewhere would install a reactor
 
@@ -162,10 +160,7 @@ class _Server:
         work = self._http if scope["type"] == "http" else self._websocket
         self._drain.hold(scope, send)
         try:
-            if self._drain.is_cut_short:
-                await self._outlast_shutdown(work(scope, receive, send))
-            else:
-                await work(scope, receive, send)
+            await self._outlast_shutdown(work(scope, receive, send))
         finally:
             self._drain.release(scope)
 
@@ -184,9 +179,7 @@ class _Server:
         await self._application(scope, receive, send)
 
     async def _outlast_shutdown(self, work: Any) -> None:
-        """Await `work`, which may finish within the drain. Others than Daphne cancel it only after the time that they
-        were told to give it, such as uvicorn's `--timeout-graceful-shutdown`.
-        """
+        """Await `work`. Daphne cancels what is under way when it shuts down: it may finish within the drain."""
         task = asyncio.ensure_future(work)
         try:
             await asyncio.shield(task)

@@ -96,7 +96,7 @@ async def aexecute(
     try:
         return await run.start()
     except asyncio.CancelledError:
-        run.stop("shutdown" if live.is_draining else "client")
+        run.stop("client")
         raise
 
 
