@@ -111,9 +111,15 @@ def _command(kind: str, port: int) -> list[str]:
 
 
 def free_port() -> int:
-    """A port that nobody listens on, below those that outgoing connections are given."""
+    """A port that nobody listens on, below those that outgoing connections are given.
+
+    The test runner's processes have ranges of their own: where two took the same port before either's server listened,
+    one would test the other's server, on the other's database.
+    """
+    processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    ports = range(15_000, 32_000)[int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]) :: processes]
     while True:
-        port = random.randint(15_000, 32_000)
+        port = random.choice(ports)
         with socket.socket() as found:
             try:
                 found.bind(("127.0.0.1", port))
