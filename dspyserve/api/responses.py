@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import re
-import uuid
 from typing import Any, Final
 
+import uuid_utils
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 
 from dspyserve.access.throttling import Quota
@@ -42,7 +42,7 @@ def request_id(request: HttpRequest) -> str:
     known: str | None = getattr(request, "_dspyserve_request_id", None)
     if known is None:
         given = request.META.get("HTTP_X_REQUEST_ID", "")
-        known = given if given and _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+        known = given if given and _REQUEST_ID.fullmatch(given) else uuid_utils.uuid4().hex
         request._dspyserve_request_id = known  # type: ignore[attr-defined]
     return known
 

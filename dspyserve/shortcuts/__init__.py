@@ -16,7 +16,18 @@ from importlib import import_module
 
 logger = logging.getLogger(__name__)
 
-_PARTS = ("callbacks", "lookups", "prompts", "proxies", "streams", "threads", "timeouts")
+_PARTS = (
+    "callbacks",
+    "connections",
+    "lookups",
+    "prompts",
+    "proxies",
+    "requests",
+    "signatures",
+    "streams",
+    "threads",
+    "timeouts",
+)
 
 
 def shortcuts() -> list[Callable[[], None]]:

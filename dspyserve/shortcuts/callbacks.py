@@ -6,16 +6,15 @@ import inspect
 from collections.abc import Callable, Mapping
 from functools import wraps
 from types import FunctionType
-from typing import Any, Final
+from typing import Any
 
 import dspy
+import uuid_utils
 from dspy.utils import callback as dspy_callback
 
+from dspyserve.shortcuts.memory import remember
 from dspyserve.shortcuts.module_view import ModuleView
 from dspyserve.shortcuts.served_lm import ServedLM
-
-_MANY: Final = 1_000
-"""Functions whose parameters are remembered; DSPy has some dozens, and programs may make more."""
 
 
 class _Names:
@@ -47,8 +46,7 @@ def bind_arguments_directly() -> None:
         parameters = known.get(func.__code__)
         if parameters is None or not parameters.are_of(func):
             parameters = _Parameters(func)
-            if len(known) < _MANY:
-                known[func.__code__] = parameters
+            remember(known, func.__code__, parameters)
         found = parameters.bind(positional, named)
         return stock(func, *positional, **named) if found is None else found
 
@@ -99,6 +97,14 @@ class _Parameters:
         return bound
 
 
+def number_calls_without_the_system() -> None:
+    """Take random ids from a generator of the process: those of the system cost a call of it, in which other threads
+    go on.
+    """
+    _ = dspy_callback.uuid.uuid4
+    dspy_callback.uuid = ModuleView(dspy_callback.uuid, uuid4=uuid_utils.uuid4)
+
+
 def remember_handlers() -> None:
     """Choose a callback's method once for every kind of object and function."""
     for name in ("_get_on_start_handler", "_get_on_end_handler"):
@@ -120,4 +126,4 @@ def _by_kind(choose: Callable[..., Any]) -> Callable[..., Any]:
     return handler
 
 
-ALL = (remember_signatures, bind_arguments_directly, remember_handlers)
+ALL = (remember_signatures, bind_arguments_directly, number_calls_without_the_system, remember_handlers)

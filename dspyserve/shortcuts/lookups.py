@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Mapping
 from functools import lru_cache, wraps
-from typing import Any, Final
+from typing import Any
 
 from dspy.clients import backend_selection, capabilities, costs, execution, model_metadata
 from dspy.clients.backend_selection import CLIENT_KEYS, BackendSelection
 from dspy.clients.engines.lm15_engine import _Routing
 from dspy.lm15 import Config, Request, TextPart
 
-_MANY: Final = 1_000
+from dspyserve.shortcuts.memory import MANY, recall, remembered
+from dspyserve.shortcuts.module_view import ModuleView
 
 
 def remember_models() -> None:
     """Look a model up once in the list of all: the whole list is searched for one that is not in it."""
     find = model_metadata.model_info
 
-    @lru_cache(_MANY)
+    @lru_cache(MANY)
     def known(data: int, provider: str, model: str, namespaces: tuple[str, ...] | None) -> Any:
         return find(provider, model, namespaces=namespaces)
 
@@ -34,6 +34,12 @@ def remember_models() -> None:
     capabilities.model_info = costs.model_info = model_info
 
 
+def remember_prices() -> None:
+    """Look once which of a model's prices are those of long requests: all their names are searched for every call."""
+    search = costs.re.search
+    costs.re = ModuleView(costs.re, search=lru_cache(MANY)(search))
+
+
 def remember_backends() -> None:
     """Select the backend once for a model and its client settings."""
     select, resolve = backend_selection.select_backend, capabilities.resolve
@@ -43,12 +49,12 @@ def remember_backends() -> None:
 
     @wraps(select)
     def select_backend(lm: Any, options: Mapping[str, Any] | None = None) -> BackendSelection:
-        return _remembered(selected, _key(lm, options), lambda: select(lm, options))
+        return remembered(selected, _key(lm, options), lambda: select(lm, options))
 
     @wraps(resolve)
     def resolve_once(lm: Any) -> Any:
         key = None if getattr(lm, "_providers", ()) else (lm.model, lm.model_type)
-        return _remembered(resolved, key, lambda: resolve(lm))
+        return remembered(resolved, key, lambda: resolve(lm))
 
     execution.select_backend = capabilities.select_backend = select_backend
     capabilities.resolve = resolve_once
@@ -61,7 +67,7 @@ def remember_resolutions() -> None:
     @wraps(resolve)
     def resolve_once(engine: Any, model: str) -> Any:
         known = engine.__dict__.setdefault("_dspyserve_resolutions", {})
-        return _remembered(known, model, lambda: resolve(engine, model))
+        return remembered(known, model, lambda: resolve(engine, model))
 
     _Routing.resolve = resolve_once  # type: ignore[method-assign]
 
@@ -73,13 +79,13 @@ def remember_capabilities() -> None:
 
     @wraps(find)
     def find_once(lm: Any, options: Mapping[str, Any] | None = None) -> Any:
-        return _remembered(known, _key(lm, options), lambda: find(lm, options))
+        return remembered(known, _key(lm, options), lambda: find(lm, options))
 
     @wraps(prepare)
     async def prepare_async(lm: Any) -> None:
         scope = capabilities._planning.get()
         if scope is not None and scope.lm is lm and scope.value is None:
-            scope.value = _recall(known, _key(lm, scope.options))
+            scope.value = recall(known, _key(lm, scope.options))
         await prepare(lm)
 
     capabilities._capabilities = find_once
@@ -97,7 +103,7 @@ def remember_plans() -> None:
         if key is None:
             return plan(engine, request)
         plans = engine.__dict__.setdefault("_dspyserve_plans", {})
-        return _remembered(plans, key, lambda: plan(engine, request))
+        return remembered(plans, key, lambda: plan(engine, request))
 
     _Routing.plan = plan_once  # type: ignore[method-assign]
 
@@ -130,22 +136,4 @@ def _key(lm: Any, options: Mapping[str, Any] | None) -> Any:
     return (lm.model, lm.model_type, lm._engine_spec, tuple(clients), gateway, id(model_metadata._data))
 
 
-def _remembered(known: dict[Any, Any], key: Any, find: Callable[[], Any]) -> Any:
-    found = _recall(known, key)
-    if found is None:
-        found = find()
-        if key is not None and len(known) < _MANY:
-            with suppress(TypeError):
-                known[key] = found
-    return found
-
-
-def _recall(known: dict[Any, Any], key: Any) -> Any:
-    """None where nothing is remembered, or nothing can be: settings such as headers cannot be looked up."""
-    try:
-        return known.get(key)
-    except TypeError:
-        return None
-
-
-ALL = (remember_models, remember_backends, remember_resolutions, remember_capabilities, remember_plans)
+ALL = (remember_models, remember_prices, remember_backends, remember_resolutions, remember_capabilities, remember_plans)
