@@ -20,6 +20,7 @@ from dspy.utils.usage_tracker import UsageTracker
 
 from dspyserve.conf import settings
 from dspyserve.events import RECORDER_KEY
+from dspyserve.execution.module_copies import deep_copy
 from dspyserve.execution.recorder import Recorder
 from dspyserve.execution.token_stream import TokenStream
 from dspyserve.programs.served import ServedProgram
@@ -83,7 +84,7 @@ def copy_program(program: ServedProgram) -> dspy.Module:
     """
     memo: dict[int, Any] = {id(lm): lm.copy() for lm in program.pinned}
     memo.update((id(value), value) for value in _uncopyable(program.template))
-    return copy.deepcopy(program.template, memo)
+    return deep_copy(program.template, memo)
 
 
 @cache

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Mapping
@@ -19,16 +18,12 @@ from dspyserve.execution.history_hook import HistoryHook
 from dspyserve.execution.lm_facts import lm_facts
 from dspyserve.execution.signatures import signature_facts
 from dspyserve.execution.snapshots import arguments, message_of, snapshot
+from dspyserve.execution.span_ids import span_ids
 from dspyserve.execution.stopping import StopSignal
 from dspyserve.execution.token_stream import let_threads_stream
 from dspyserve.programs.served import PATH_ATTRIBUTE
 
 _CLIENT_PARAMETERS: Final = frozenset({"api_key", "api_base", "base_url", "headers", "extra_headers", "timeout"})
-
-
-def new_span_id() -> str:
-    """16 hex digits, as W3C asks, which does not want them all to be zeros."""
-    return os.urandom(8).hex().replace("0" * 16, "1" * 16)
 
 
 @dataclass(slots=True)
@@ -59,7 +54,8 @@ class Recorder(BaseCallback):
     ) -> None:
         self.trace_id = trace_id
         self.signal = signal
-        self.root_id = new_span_id()
+        self._span_ids = span_ids()
+        self.root_id = next(self._span_ids)
         self.events: list[Event] = []
         self.first_token_at: float | None = None
         self._payloads = payloads
@@ -322,7 +318,7 @@ class Recorder(BaseCallback):
         parent = self._caller(parent_call)
         # A parent that this run never saw is that of an outer run, or none: the run itself stands in.
         parent_id = parent.span_id if parent is not None else self.root_id
-        call = _Call(kind, call_id[:16], parent_id, parent_call, name, time.perf_counter())
+        call = _Call(kind, next(self._span_ids), parent_id, parent_call, name, time.perf_counter())
         self._calls[call_id] = call
         return call
 
