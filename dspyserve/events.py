@@ -33,6 +33,15 @@ PAYLOAD_KEYS: Final = frozenset({"inputs", "outputs", "messages", "parameters", 
 _PUBLIC_TYPES: Final = frozenset({RUN_START, TOKEN, FIELD, FIELD_RESET, STATUS}) | TERMINAL
 
 
+class Constant(dict[str, Any]):
+    """An object of JSON that is the program's own, which no run changes and many runs tell of."""
+
+    __slots__ = ("cleaned",)
+
+    cleaned: Any
+    """What became of it in traces, once something has."""
+
+
 @dataclass(slots=True, kw_only=True)
 class Event:
     """One thing that happened in a run. Many readers share it, so nobody may change it.

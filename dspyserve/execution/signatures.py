@@ -7,14 +7,16 @@ from typing import Any
 
 from dspy.adapters.utils import get_annotation_name
 
-_known: weakref.WeakKeyDictionary[type, dict[str, Any]] = weakref.WeakKeyDictionary()
+from dspyserve.events import Constant
+
+_known: weakref.WeakKeyDictionary[type, Constant] = weakref.WeakKeyDictionary()
 
 
-def signature_facts(signature: Any) -> dict[str, Any]:
+def signature_facts(signature: Any) -> Constant:
     """Name, instructions and fields of `signature`. The fields are lists, for they have an order that objects lose."""
     facts = _known.get(signature)
     if facts is None:
-        facts = _known[signature] = _read(signature)
+        facts = _known[signature] = Constant(_read(signature))
     return facts
 
 

@@ -163,13 +163,14 @@ def _span_row(sequence: int, span: _Span, sanitizer: Sanitizer) -> dict[str, Any
 
 
 def _payload_row(span: _Span, sanitizer: Sanitizer) -> dict[str, Any] | None:
-    start, end, clean = span.start, span.end, sanitizer.clean
-    payload = {
-        "inputs": clean(start.get("inputs")),
-        "outputs": clean(end.get("outputs")),
-        "messages": clean(start.get("messages")),
-        "attributes": clean(_attributes(start, end)),
+    start, end = span.start, span.end
+    given = {
+        "inputs": start.get("inputs"),
+        "outputs": end.get("outputs"),
+        "messages": start.get("messages"),
+        "attributes": _attributes(start, end),
     }
+    payload = {name: None if value is None else sanitizer.clean(value) for name, value in given.items()}
     return payload if any(value is not None and value != {} for value in payload.values()) else None
 
 

@@ -21,11 +21,11 @@ _BY = ("trace_id", "sequence")
 
 
 class _Prepared(NamedTuple):
-    """JSON of the rows of one trace."""
+    """The rows of one trace as JSON, with commas between them."""
 
     trace: str
-    spans: list[str]
-    payloads: list[str]
+    spans: str
+    payloads: str
 
 
 def prepare(alias: str, trace: Row, spans: Spans) -> _Prepared:
@@ -52,20 +52,20 @@ class _Statement:
 
     def prepared(self, trace: Row, spans: Spans) -> _Prepared:
         """The rows of one trace."""
-        payloads = [({name: span[name] for name in _BY}, payload) for span, payload in spans if payload is not None]
+        payloads = [(span, payload) for span, payload in spans if payload is not None]
         return _Prepared(
-            self._traces.json(trace),
-            [self._spans.json(span) for span, _ in spans],
-            [self._payloads.json({**by, **payload}) for by, payload in payloads],
+            self._traces.json([trace]),
+            self._spans.json(span for span, _ in spans),
+            self._payloads.json({**{name: span[name] for name in _BY}, **payload} for span, payload in payloads),
         )
 
     def parameters(self, prepared: Sequence[_Prepared], rollups: Sequence[Row]) -> list[str]:
         """Those of the statement."""
         return [
             _array(each.trace for each in prepared),
-            _array(span for each in prepared for span in each.spans),
-            _array(payload for each in prepared for payload in each.payloads),
-            _array(map(self._rollups.json, rollups)),
+            _array(each.spans for each in prepared),
+            _array(each.payloads for each in prepared),
+            _array([self._rollups.json(rollups)]),
         ]
 
     @cached_property
@@ -100,8 +100,9 @@ class _Statement:
         return db_type.partition("(")[0]
 
 
-def _array(objects: Iterable[str]) -> str:
-    return f"[{','.join(objects)}]"
+def _array(rows: Iterable[str]) -> str:
+    """All of them, without those of traces that have none."""
+    return f"[{','.join(filter(None, rows))}]"
 
 
 @cache

@@ -1,7 +1,7 @@
 """The rows of traces into SQLite: rows of all tables in one statement.
 
 Its driver gives other threads their turn several times in every statement, and then waits for its own turn again behind
-whatever the event loop has to do: under load, four statements in a transaction take a third longer than one. One
+whatever the event loop has to do: under load, four statements in a transaction take longer than one. One
 statement inserts into one table only, or into a view: this one has rows of every kind, and triggers put them where they
 belong. The view is the connection's own and nobody else sees it.
 """
@@ -27,7 +27,7 @@ MOST_ROWS: Final = 60
 _VIEW: Final = "dspyserve_incoming"
 _TRACE, _SPAN, _ROLLUP = range(3)
 
-_prepared: WeakKeyDictionary[BaseDatabaseWrapper, Any] = WeakKeyDictionary()
+_with_view: WeakKeyDictionary[BaseDatabaseWrapper, Any] = WeakKeyDictionary()
 """The connections that have the view."""
 
 
@@ -54,14 +54,14 @@ def insert(alias: str, prepared: Sequence[list[list[Any]]], rollups: Sequence[Ro
 
 def _make_view(connection: BaseDatabaseWrapper, view: _View) -> None:
     raw = connection.connection
-    if _prepared.get(connection) is raw:
+    if _with_view.get(connection) is raw:
         return
     with connection.wrap_database_errors:
         for statement in view.definitions:
             raw.execute(statement)
     if not connection.in_atomic_block:
         # Otherwise it goes when the transaction is rolled back.
-        _prepared[connection] = raw
+        _with_view[connection] = raw
 
 
 def _execute(connection: BaseDatabaseWrapper, view: _View, rows: Sequence[list[Any]]) -> None:

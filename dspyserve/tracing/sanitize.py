@@ -14,10 +14,13 @@ from typing import Any, Final
 from django.utils.module_loading import import_string
 
 from dspyserve.conf import settings
+from dspyserve.events import Constant
 from dspyserve.secret_patterns import SECRET_NAME, without_secrets
 
 MAX_DEPTH: Final = 32
 MAX_ITEMS: Final = 10_000
+_ENDLESS: Final = 2**62
+"""A limit of texts, in bytes, that none exceeds."""
 REDACTED: Final = "[redacted]"
 
 _MEDIA: Final = re.compile(r"data:([\w.+-]+/[\w.+-]+)?(?:;[\w=.-]+)*;base64,([A-Za-z0-9+/=\s]{64,})")
@@ -90,6 +93,8 @@ class Sanitizer:
                 return self._object(value, depth + 1)
             if kind is list:
                 return self._array(value, key, depth + 1)
+            if kind is Constant:
+                return self._constant(value, depth)
         return self._clean_rare(value, key, is_secret, depth)
 
     def _clean_rare(self, value: Any, key: str, is_secret: bool, depth: int) -> Any:
@@ -108,6 +113,21 @@ class Sanitizer:
         if isinstance(value, list | tuple | set | frozenset):
             return self._array(list(value), key, depth + 1)
         return self._text(str(value))
+
+    def _constant(self, value: Constant, depth: int) -> dict[str, Any]:
+        """What became of `value` is remembered with it, unless something had to be cut, which is each trace's own."""
+        if self._mask is not None:
+            return self._object(value, depth + 1)
+        known: tuple[Any, dict[str, Any], int] | None = getattr(value, "cleaned", None)
+        if known is None or known[0] is not self._secrets:
+            # As deep as anything that holds it here, and never cut.
+            whole = self.sibling(field_limit=_ENDLESS, budget=_ENDLESS)
+            known = value.cleaned = self._secrets, whole._object(value, depth + 1), _ENDLESS - whole.budget
+        _, cleaned, size = known
+        if size > min(self.field_limit, self.budget):
+            return self._object(value, depth + 1)
+        self.budget -= size
+        return cleaned
 
     def _object(self, value: Mapping[Any, Any], depth: int) -> dict[str, Any]:
         cleaned = {}

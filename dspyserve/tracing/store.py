@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Final
 
 from django.db import (
@@ -56,7 +57,13 @@ def prepare(rows: TraceRows) -> None:
 
 
 def _way(alias: str) -> Way:
-    return BY_STATEMENT.get(connections[alias].vendor, insert_by_model)
+    return BY_STATEMENT.get(_vendor(alias), insert_by_model)
+
+
+@cache
+def _vendor(alias: str) -> str:
+    # Django makes a connection for each thread and each task that asks for one, if only for its vendor.
+    return connections[alias].vendor
 
 
 def insert_new(batch: Sequence[TraceRows], tally: Tally | None = None) -> None:

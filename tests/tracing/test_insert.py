@@ -296,7 +296,7 @@ class TestSQLite:
         assert Trace.objects.count() == 2
 
     def test_what_is_made_within_a_transaction_may_go_with_it(self, sqlite: sqlite3.Connection) -> None:
-        insert_sqlite._prepared.clear()
+        insert_sqlite._with_view.clear()
         for name in (
             *(f"TRIGGER IF EXISTS dspyserve_incoming_{n}" for n in range(3)),
             "VIEW IF EXISTS dspyserve_incoming",

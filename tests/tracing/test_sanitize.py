@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
+from dspyserve.events import Constant
 from dspyserve.models import SpanPayload, Trace
 from dspyserve.secret_patterns import without_secrets
 from dspyserve.tracing import sanitize, store
@@ -163,3 +164,42 @@ class TestMemory:
 def mask_names(key: str, value: Any) -> Any:
     """A mask as a project writes one."""
     return "***" if key == "name" else value
+
+
+class TestConstants:
+    VALUE: ClassVar[dict[str, Any]] = {
+        "name": "Ask",
+        "instructions": "Answer, with the key sk-abcdefghijklmnopqrstuv.",
+        "inputs": [{"name": "question", "password": "hidden"}],
+    }
+
+    @pytest.mark.parametrize("limits", [{}, {"field_limit": 20}, {"budget": 30}, {"budget": 110}, {"field_limit": 60}])
+    def test_become_what_other_objects_become(self, limits: dict[str, int]) -> None:
+        constant = Constant(self.VALUE)
+        for _ in range(3):
+            ours, theirs = Sanitizer(**limits), Sanitizer(**limits)
+            assert ours.clean({"signature": constant}) == theirs.clean({"signature": self.VALUE})
+            assert (ours.budget, ours.facts) == (theirs.budget, theirs.facts)
+
+    def test_are_cleaned_once(self) -> None:
+        constant = Constant(self.VALUE)
+        first = clean([constant])[0]
+        assert clean({"deep": [constant]})["deep"][0] is first
+
+    def test_are_cleaned_again_where_other_secrets_are_known(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        constant = Constant({"instructions": "Say open-sesame-please."})
+        assert "open-sesame" in clean(constant)["instructions"]
+        monkeypatch.setenv("DOOR_API_KEY", "open-sesame-please")
+        _secrets.cache_clear()
+        try:
+            assert clean(constant)["instructions"] == f"Say {REDACTED}."
+        finally:
+            monkeypatch.undo()
+            _secrets.cache_clear()
+
+    def test_pass_the_mask_of_the_project_each_time(self, settings: Any) -> None:
+        constant = Constant(self.VALUE)
+        clean(constant)
+        settings.DSPYSERVE = {**settings.DSPYSERVE, "TRACE_MASK": "tests.tracing.test_sanitize.mask_names"}
+        assert clean(constant) == clean(self.VALUE)
+        assert clean(constant)["name"] == "***"

@@ -79,11 +79,11 @@ class TestFigures:
     def test_one_statement_a_commit_whatever_is_in_it(self) -> None:
         mine = Tally()
         counts = []
-        for number in (1, 1, 10):
+        for number in (1, 15):
             with CaptureQueriesContext(connection) as queries:
                 store.insert([rows(program_name=f"p{each}") for each in range(number)], mine)
             counts.append(sum("INSERT" in query["sql"] for query in queries))
-        assert counts == [1, 1, 1]
+        assert counts == [1, 1]
 
 
 class TestExactlyOnce:
