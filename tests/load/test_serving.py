@@ -21,7 +21,7 @@ from tests.load.serving.contenders import Served
 from tests.load.serving.load import RunFailed, Target, at_once, for_seconds
 from tests.load.serving.provider import completion_for
 from tests.load.serving.questions import answer, question
-from tests.load.serving.readings import Case, Pace, Series, rounds, steady_latencies
+from tests.load.serving.readings import Case, Pace, Series, rounds, rounds_of_all, steady_latencies
 from tests.load.serving.tables import Comparison, print_ratios, ratios
 from tests.server import free_port
 
@@ -130,6 +130,26 @@ class TestReadings:
             assert len(series.speed) == len(series.cpu) == len(series.rss) == 3
             assert all(0.005 <= value < 1 for value in (*series.median, *series.p99))
             assert all(speed > 10 for speed in series.speed)
+
+    async def test_rounds_of_several_cases_may_have_processes_of_their_own(self, provider: Process) -> None:
+        asked: list[str] = []
+        processes = 1
+
+        def contenders() -> list[Served]:
+            name = f"process {processes}"
+            return [Served("one", provider, lambda program: asked.append(f"{program} {name}") or target)]  # type: ignore[func-returns-value]
+
+        def renew() -> None:
+            nonlocal processes
+            processes += 1
+
+        cases = [Case(program, concurrency=2, latency_ms=5) for program in "ab"]
+        async with _tiny_server(_right) as (target, _):
+            pace = Pace(seconds=0.05, rounds=2, settling=0.0)
+            found = await rounds_of_all(contenders, cases, pace, provider, renew)
+        warmed = [f"{program} process {number}" for number in (1, 2) for program in "ab" for _ in range(2)]
+        assert asked == warmed
+        assert [[len(series.speed) for series in each] for each in found] == [[2], [2]]
 
     def test_those_that_ask_in_the_first_moment_do_not_count(self) -> None:
         assert steady_latencies([(0.0, 9.0), (2.0, 3.0), (0.0, 8.0)], concurrency=2) == [1.0]

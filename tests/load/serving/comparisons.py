@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from tests.load.report import heading, note, table
 from tests.load.serving.contenders import Contender
 from tests.load.serving.plan import Plan
-from tests.load.serving.readings import Case, Series, rounds
+from tests.load.serving.readings import Case, Series, rounds_of_all
 from tests.load.serving.servers import Servers
 from tests.load.serving.tables import READINGS, Comparison, Ratio, cells, print_ratios, ratios
 
@@ -39,8 +39,12 @@ async def programs(servers: Servers, plan: Plan) -> None:
 async def levels(servers: Servers, plan: Plan) -> None:
     """What traces cost."""
     heading("Traces full, of metadata, and off, against DSPy alone: a Predict, 50 ms")
-    contenders = [servers.ours("full"), servers.ours("metadata"), servers.ours("off"), servers.bare()]
-    found = await _measure(servers, plan, contenders, [Case(concurrency=count) for count in plan.some((16, 64), 16)])
+    found = await _measure(
+        servers,
+        plan,
+        lambda: [servers.ours("full"), servers.ours("metadata"), servers.ours("off"), servers.bare()],
+        [Case(concurrency=count) for count in plan.some((16, 64), 16)],
+    )
     print_ratios(
         [
             Comparison(_name(case), each, series[-1], _AGAINST_BARE if number == 2 else ratios()[:1])
@@ -67,8 +71,12 @@ def _without_targets(case: Case, number: int) -> Sequence[Ratio]:
 
 async def _compare(servers: Servers, plan: Plan, title: str, cases: Sequence[Case], targets: _Targets) -> None:
     heading(title)
-    contenders = [servers.ours("full"), servers.ours("off"), servers.fastapi(), servers.dspy_cli(), servers.bare()]
-    found = await _measure(servers, plan, contenders, cases)
+    found = await _measure(
+        servers,
+        plan,
+        lambda: [servers.ours("full"), servers.ours("off"), servers.fastapi(), servers.dspy_cli(), servers.bare()],
+        cases,
+    )
     compared = []
     for case, series in found:
         for number in (_FASTAPI, _CLI):
@@ -79,9 +87,12 @@ async def _compare(servers: Servers, plan: Plan, title: str, cases: Sequence[Cas
 
 
 async def _measure(
-    servers: Servers, plan: Plan, contenders: Sequence[Contender], cases: Sequence[Case]
+    servers: Servers, plan: Plan, contenders: Callable[[], Sequence[Contender]], cases: Sequence[Case]
 ) -> list[tuple[Case, list[Series]]]:
-    found = [(case, await rounds(contenders, case, plan.pace, servers.provider)) for case in cases]
+    measured = await rounds_of_all(
+        contenders, cases, plan.pace, servers.provider, servers.renew if plan.renews else None
+    )
+    found = list(zip(cases, measured, strict=True))
     rows = [(_name(case), each.name, *cells(each)) for case, series in found for each in series]
     table(["case", "server", *READINGS], rows)
     _, last = found[-1]

@@ -30,6 +30,11 @@ class Plan:
         """Whether the report says which targets are met: two short rounds say nothing about that."""
         return not self.quick
 
+    @property
+    def renews(self) -> bool:
+        """Whether every round has processes of its own."""
+        return not self.quick
+
     def some(self, everything: Sequence[_T], one: _T) -> Sequence[_T]:
         """All of them, or one."""
         return [one] if self.quick else everything

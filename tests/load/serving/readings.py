@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from tests.load.processes import Process
@@ -58,19 +58,52 @@ class Series:
 
 
 async def rounds(contenders: Sequence[Contender], case: Case, pace: Pace, provider: Process) -> list[Series]:
-    """Rounds in turns, in the other order every second time."""
+    """Rounds in turns."""
+    [found] = await rounds_of_all(lambda: contenders, [case], pace, provider)
+    return found
+
+
+async def rounds_of_all(
+    contenders: Callable[[], Sequence[Contender]],
+    cases: Sequence[Case],
+    pace: Pace,
+    provider: Process,
+    renew: Callable[[], None] | None = None,
+) -> list[list[Series]]:
+    """Rounds in turns, each of all cases; `renew` starts other processes before the next round.
+
+    One process of a server differs from the next, for as long as both run.
+    """
+    found = [[Series(contender.name) for contender in contenders()] for _ in cases]
+    for number in range(pace.rounds):
+        is_new = number == 0 or renew is not None
+        if number and renew is not None:
+            renew()
+        running = contenders()
+        for case, series in zip(cases, found, strict=True):
+            if is_new:
+                await _warm(running, case, pace)
+            await _turn(running, series, case, pace, provider, number)
+    return found
+
+
+async def _warm(contenders: Sequence[Contender], case: Case, pace: Pace) -> None:
+    """Let all do the work for a moment that does not count."""
     for contender in contenders:
         await contender.run(case.program, case.concurrency, pace.warming, case.latency_ms)
-    found = [Series(contender.name) for contender in contenders]
-    for number in range(pace.rounds):
-        pairs = list(zip(contenders, found, strict=True))
-        for contender, series in pairs if number % 2 else reversed(pairs):
-            await _round(contender, series, case, pace, provider)
-            progress(
-                f"{case.program}, {case.latency_ms} ms, {case.concurrency} at a time, round {number + 1} of"
-                f" {pace.rounds}: {series.name}: {series.speed[-1]:.0f}/s, {series.cpu[-1] * 1e3:.2f} ms CPU"
-            )
-    return found
+
+
+async def _turn(
+    contenders: Sequence[Contender], found: Sequence[Series], case: Case, pace: Pace, provider: Process, number: int
+) -> None:
+    """One round of each, in the other order every second time."""
+    pairs = list(zip(contenders, found, strict=True))
+    for contender, series in pairs if number % 2 else reversed(pairs):
+        await _round(contender, series, case, pace, provider)
+        progress(
+            f"{case.program}, {case.latency_ms} ms, {case.concurrency} at a time, round {number + 1} of"
+            f" {pace.rounds}: {series.name}: {series.speed[-1]:.0f}/s, {series.cpu[-1] * 1e3:.2f} ms CPU"
+        )
 
 
 async def _round(contender: Contender, series: Series, case: Case, pace: Pace, provider: Process) -> None:

@@ -55,6 +55,12 @@ class Servers:
         for process in started:
             process.wait()
 
+    def renew(self) -> None:
+        """New processes in place of those that run, ours on a new database."""
+        names = [*self.processes]
+        self.stop(*names)
+        self.start(names)
+
     def start_ours(self, name: str = OURS, database: str = "", *options: str) -> Process:
         """Our server, which may not listen yet; on a new database of SQLite, or the one whose address is given."""
         directory = self.directory / name
@@ -67,8 +73,12 @@ class Servers:
         sample = self.directory / _SAMPLE
         if not sample.exists():
             deployment.deploy(SETTINGS, self.directory, f"sqlite:///{sample}", self.address)
-        shutil.copy(sample, directory / "db.sqlite3")
-        return f"sqlite:///{directory / 'db.sqlite3'}"
+        made = directory / "db.sqlite3"
+        for leftover in directory.glob(f"{made.name}-*"):
+            # The log of an earlier database: SQLite would play it into the new one.
+            leftover.unlink()
+        shutil.copy(sample, made)
+        return f"sqlite:///{made}"
 
     def add(self, name: str, process: Process) -> Process:
         """Have a process stopped at the end, and its log shown where something fails."""
@@ -115,7 +125,7 @@ class Servers:
         """As `dspy-cli serve --no-reload` serves a project, but without the access log, which the others lack too."""
         project = self.directory / "dspy-cli"
         modules = project / "src" / "bench" / "modules"
-        modules.mkdir(parents=True)
+        modules.mkdir(parents=True, exist_ok=True)
         for package in (modules, modules.parent):
             (package / "__init__.py").touch()
         (project / "dspy.config.yaml").write_text(_CONFIG.format(provider=self.address))
