@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import gc
 import json
 import os
 import threading
@@ -106,6 +107,24 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Iterator[Counter[str]]:
                 wrapped.execute_wrappers.remove(statement)
 
 
+@contextmanager
+def garbage() -> Iterator[Counter[str]]:
+    """The kinds of what became unreachable meanwhile without being freed, known afterwards."""
+    kinds: Counter[str] = Counter()
+    gc.collect()
+    gc.disable()
+    flags = gc.get_debug()
+    try:
+        yield kinds
+        gc.set_debug(gc.DEBUG_SAVEALL)
+        gc.collect()
+        kinds.update(type(each).__name__ for each in gc.garbage)
+    finally:
+        gc.set_debug(flags)
+        gc.garbage.clear()
+        gc.enable()
+
+
 async def test_a_native_async_run(handler: LeanHandler, monkeypatch: pytest.MonkeyPatch) -> None:
     for _ in range(3):  # what is kept between requests is there after the first ones
         await answered(handler, "echo")
@@ -141,6 +160,18 @@ async def test_a_run_calls_no_more_functions_than_it_did(handler: LeanHandler) -
     with function_calls() as calls:
         await answered(handler, "echo")
     assert 1_000 < calls.number < CALLS
+
+
+@pytest.mark.parametrize("path", ["echo", "threaded", "echo/stream", "threaded/stream"])
+async def test_a_run_leaves_nothing_to_the_garbage_collector(handler: LeanHandler, path: str) -> None:
+    """What refers to itself, over however many other objects, stays in memory until the collector looks for it."""
+    for _ in range(3):
+        await answered(handler, path)
+    with garbage() as found:
+        for _ in range(3):
+            await answered(handler, path)
+            await asyncio.sleep(0.1)  # until tasks have ended that the answer did not wait for
+    assert not found
 
 
 def test_one_transaction_holds_many_traces(language_model: Any, handler: LeanHandler) -> None:

@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Awaitable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, cast
 
 from asgiref.sync import sync_to_async
@@ -108,7 +109,8 @@ class Execution:
         """Run on the event loop or in the pool, as the program asks, and tell how it ended. Does not raise."""
         self._emit_start()
         loop = asyncio.get_running_loop()
-        self.signal.on_stop(lambda: _call_in_loop(loop, self._wake))
+        wake = partial(_call_in_loop, loop, self._wake)
+        self.signal.on_stop(wake)
         timer = loop.call_later(self.signal.deadline - time.monotonic(), self.signal.stop, "deadline")
         try:
             if not self._places.are_granted:
@@ -120,6 +122,7 @@ class Execution:
             return self._failed(error)
         finally:
             timer.cancel()
+            self.signal.forget(wake)
             self._places.give_back_if_unused()
 
     def run(self) -> Outcome:

@@ -55,6 +55,12 @@ class StopSignal:
                 return
         listener()
 
+    def forget(self, listener: Callable[[], None]) -> None:
+        """Call it no more. What listens mostly holds the signal itself: only the garbage collector could free both."""
+        with self._lock:
+            if listener in self._listeners:
+                self._listeners.remove(listener)
+
     def check(self) -> None:
         """Return while the run may go on.
 

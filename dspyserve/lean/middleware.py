@@ -3,6 +3,9 @@
 Django calls each middleware in a coroutine of its own, inside another one that turns its exceptions into answers, and
 hops to a thread for each hook. Neighbours that wait for nothing need one coroutine together. What their hooks see, and
 in which order, is the same.
+
+What is left at a request for later knows it by a weak reference. Knowing each other, they would stay in memory,
+with all that belongs to the request, until the garbage collector looks for them, which takes it long.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
+from weakref import proxy
 
 from asgiref.sync import sync_to_async
 from django.conf import settings
@@ -64,6 +68,8 @@ def hooks_of(middleware: Any) -> Hooks | None:
         return None
     if kind is MessageMiddleware:
         return _message_hooks(middleware)
+    if kind is AuthenticationMiddleware:
+        return Hooks(lambda request: middleware.process_request(proxy(request)), after=None)
     before, after = getattr(middleware, "process_request", None), getattr(middleware, "process_response", None)
     return Hooks(before, after, _saves_session if kind is SessionMiddleware else None)
 
@@ -120,9 +126,11 @@ def _message_hooks(middleware: MessageMiddleware) -> Hooks:
     """As the middleware, but the storage is made when something looks at it, which calls of the API never do."""
 
     def before(request: Any) -> None:
+        asked: Any = proxy(request)
+
         def make() -> Any:
-            request._dspyserve_has_messages = True
-            return default_storage(request)
+            asked._dspyserve_has_messages = True
+            return default_storage(asked)
 
         request._messages = request._dspyserve_messages = SimpleLazyObject(make)
 

@@ -71,9 +71,10 @@ class Exchange:
         await self.until_client_leaves()
 
     def close(self) -> None:
-        """Stop watching the client."""
+        """Stop watching the client, and forget the task: its exception refers to it."""
         if self._leaving is not None:
             self._leaving.cancel()
+            self._leaving = None
 
     def _watch(self) -> asyncio.Task[None]:
         if self._leaving is None:
