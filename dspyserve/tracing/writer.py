@@ -28,6 +28,11 @@ logger = logging.getLogger(__name__)
 
 _IDLE = 30.0
 """Seconds without traces after which the thread closes its database connection."""
+_MANY, _GATHERING = 3, 0.002
+"""How many traces of a batch tell that many come at a time, and the seconds in which the next ones gather then:
+together they change the pages of their indexes once, and interrupt once an event loop that has enough to do. Where few
+come, nobody waits for others.
+"""
 _SMALL = 64 * 1024
 """Bytes of a trace that holds up nobody who makes it ready for the database; others are the thread's affair."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0
@@ -132,6 +137,8 @@ class TraceWriter:
         self._queue: deque[_Item] = deque()
         self._batch = []
         self._batch_since = 0.0
+        self._last_number = 0
+        """Traces of the last batch; 0 where the next ones gathered."""
         self._bytes = 0
         self._thread = None
         self._is_closing = False
@@ -180,15 +187,21 @@ class TraceWriter:
 
     def _take(self, thread: threading.Thread) -> bool:
         """Move what waits into the batch; False when the thread has to end."""
-        with self._changed:
-            while not self._queue:
-                if self._is_closing or self._thread is not thread:
-                    return False
-                if not self._changed.wait(_IDLE):
-                    connections[store.database()].close()
-            self._batch_since = time.monotonic()
-            self._batch = [self._queue.popleft() for _ in range(min(len(self._queue), settings().trace_batch))]
-            return True
+        while True:
+            with self._changed:
+                while not self._queue:
+                    if self._is_closing or self._thread is not thread:
+                        return False
+                    if not self._changed.wait(_IDLE):
+                        connections[store.database()].close()
+                if self._last_number < _MANY or self._is_closing:
+                    self._batch_since = time.monotonic()
+                    self._batch = [self._queue.popleft() for _ in range(min(len(self._queue), settings().trace_batch))]
+                    self._last_number = len(self._batch)
+                    return True
+                self._last_number = 0
+            # Not by waiting for the condition, which every trace that comes would end.
+            time.sleep(_GATHERING)
 
     def _commit_batch(self, tally: Tally) -> bool:
         """Commit the batch, however long it takes; False when the thread has to end before."""

@@ -12,6 +12,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from django.utils import timezone
 
 from dspyserve.models import Span, SpanPayload, Trace, TraceRollup
 from dspyserve.tracing import spool, store
+from dspyserve.tracing import writer as writing
 from dspyserve.tracing.columns import Columns
 from dspyserve.tracing.rows import TraceRows
 from dspyserve.tracing.writer import TraceWriter
@@ -89,6 +91,36 @@ class TestCommit:
         assert await asyncio.gather(*tasks) == [True] * 50
         assert len(database.batches) <= 2
         assert sum(database.batches) == 50
+
+    def test_where_many_come_at_a_time_the_next_ones_gather(
+        self, writer: TraceWriter, database: Database, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        gathering, is_over = threading.Event(), threading.Event()
+
+        def sleep(_: float) -> None:
+            gathering.set()
+            is_over.wait(20)
+
+        def hand_over(number: int) -> None:
+            for _ in range(number):
+                threading.Thread(target=writer.store, args=(rows(),)).start()
+
+        monkeypatch.setattr(writing, "time", SimpleNamespace(monotonic=time.monotonic, sleep=sleep))
+        for _ in range(6):
+            assert writer.store(rows())
+        assert not gathering.is_set()
+        database.open.clear()
+        hand_over(6)
+        wait_until(lambda: writer.pending == 6)
+        database.open.set()
+        wait_until(lambda: not writer.pending)
+        hand_over(1)
+        assert gathering.wait(20)
+        hand_over(3)
+        wait_until(lambda: writer.pending == 4)
+        is_over.set()
+        wait_until(lambda: not writer.pending)
+        assert database.batches[-1] == 4
 
     async def test_an_event_loop_is_woken_once_for_all_that_were_committed_together(
         self, writer: TraceWriter, database: Database, monkeypatch: pytest.MonkeyPatch
