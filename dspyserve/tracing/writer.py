@@ -28,10 +28,10 @@ logger = logging.getLogger(__name__)
 
 _IDLE = 30.0
 """Seconds without traces after which the thread closes its database connection."""
-_MANY, _GATHERING = 3, 0.002
-"""How many traces of a batch tell that many come at a time, and the seconds in which the next ones gather then:
-together they change the pages of their indexes once, and interrupt once an event loop that has enough to do. Where few
-come, nobody waits for others.
+_GATHERING, _MOST = 0.001, 2
+"""Seconds that the next traces gather for each trace but one of the last batch, and how many times that at most:
+together they change the pages of their indexes once, and interrupt once an event loop that has enough to do. Where
+they come one by one, nobody waits for others.
 """
 _SMALL = 64 * 1024
 """Bytes of a trace that holds up nobody who makes it ready for the database; others are the thread's affair."""
@@ -194,14 +194,15 @@ class TraceWriter:
                         return False
                     if not self._changed.wait(_IDLE):
                         connections[store.database()].close()
-                if self._last_number < _MANY or self._is_closing:
+                gathering = min(self._last_number - 1, _MOST) * _GATHERING
+                if gathering <= 0 or self._is_closing:
                     self._batch_since = time.monotonic()
                     self._batch = [self._queue.popleft() for _ in range(min(len(self._queue), settings().trace_batch))]
                     self._last_number = len(self._batch)
                     return True
                 self._last_number = 0
             # Not by waiting for the condition, which every trace that comes would end.
-            time.sleep(_GATHERING)
+            time.sleep(gathering)
 
     def _commit_batch(self, tally: Tally) -> bool:
         """Commit the batch, however long it takes; False when the thread has to end before."""

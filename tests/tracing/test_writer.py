@@ -96,6 +96,7 @@ class TestCommit:
         self, writer: TraceWriter, database: Database, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         gathering, is_over = threading.Event(), threading.Event()
+        is_over.set()
 
         def sleep(_: float) -> None:
             gathering.set()
@@ -110,10 +111,14 @@ class TestCommit:
             assert writer.store(rows())
         assert not gathering.is_set()
         database.open.clear()
-        hand_over(6)
+        hand_over(1)
+        wait_until(lambda: writer.pending and not writer._queue)
+        hand_over(5)
         wait_until(lambda: writer.pending == 6)
         database.open.set()
         wait_until(lambda: not writer.pending)
+        gathering.clear()
+        is_over.clear()
         hand_over(1)
         assert gathering.wait(20)
         hand_over(3)
