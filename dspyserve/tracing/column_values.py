@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple
 import orjson
 from django.db import connections, models
 
-from dspyserve.models import SpanPayload
+from dspyserve.models import SpanPayload, TraceRollup
 
 _HEX: Final = re.compile("[0-9a-f]{32}")
 _STRICT: Final = orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_DATACLASS
@@ -29,7 +29,8 @@ _INTEGERS: Final = (
     models.PositiveIntegerField,
     models.PositiveBigIntegerField,
 )
-
+_NOT_COMPARED: Final = (SpanPayload, TraceRollup)
+"""Models whose JSON is longer than all other, and is never compared as a whole."""
 _EMPTY: Final[dict[type, str]] = {dict: "{}", list: "[]"}
 
 Adapt = Callable[[Any], Any]
@@ -113,8 +114,8 @@ def _is_utc(value: Any) -> bool:
 
 
 def _json_in_sqlite(field: Any) -> Adapt:
-    if field.model is SpanPayload and field.encoder is None:
-        # The longest texts of all, which nobody compares as a whole: written in a tenth of the time.
+    if field.model in _NOT_COMPARED and field.encoder is None:
+        # Written in a tenth of the time.
         return lambda value: _compact(value).decode()
 
     def adapt(value: Any) -> str:

@@ -102,7 +102,7 @@ def stored() -> dict[str, list[tuple[Any, ...]]]:
             kind = "typeof({0})" if connection.vendor == "sqlite" else "pg_typeof({0})::text"
             read = ", ".join(f"CAST({column} AS text), {kind.format(column)}" for column in columns)
             cursor.execute(f"SELECT {read} FROM {model._meta.db_table} ORDER BY {', '.join(columns[:3])}")
-            is_text = model is not SpanPayload
+            is_text = model not in (SpanPayload, TraceRollup)
             found[model.__name__] = [row if is_text else tuple(map(respelled, row)) for row in cursor.fetchall()]
         cursor.execute(
             "SELECT s.sequence, CAST(p.inputs AS text) FROM dspyserve_span s"
@@ -113,7 +113,7 @@ def stored() -> dict[str, list[tuple[Any, ...]]]:
 
 
 def respelled(text: Any) -> Any:
-    """A column of a payload: of these the value counts, and not how its JSON is written."""
+    """A column of a payload or a rollup: of these the value counts, and not how its JSON is written."""
     try:
         return json.dumps(json.loads(text))
     except (TypeError, ValueError):
