@@ -68,9 +68,10 @@ class EventLog:
         if on_held is not None:
             on_held()
             return
-        self._changed()
         if self.is_over and self.on_end is not None:
+            # First: whoever has read the end finds that it is over, in whatever thread it was told.
             self.on_end()
+        self._changed()
 
     def hold_end(self, on_held: Callable[[], None]) -> None:
         """Keep the terminal event back until `tell_end`, and call `on_held` when it has come.
